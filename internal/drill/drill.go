@@ -312,8 +312,6 @@ func (r *rehearsal) startDaemons(ctx context.Context) (string, error) {
 		return "none is started or killed", nil
 	}
 	r.started = true
-	ctx, cancel := context.WithTimeout(ctx, r.Within)
-	defer cancel()
 	return "", r.Daemons.Start(ctx)
 }
 

@@ -138,7 +138,7 @@ func threeWorkers(t *testing.T, rows, rate int, frozen time.Duration) {
 // TestKilledRunIsResumed: no finished job is repeated.
 func TestKilledRunIsResumed(t *testing.T) {
 	t.Parallel()
-	o, kept := compared(t, 20_000, "rate: 10_000")
+	o, kept := compared(t, 20_000, "rate: 5_000")
 	o.Redis("DEL", "item:1", "item:20000")
 	o.Redis("HSET", "item:0", "id", "0", "name", "extra", "_v", "00000001000000010000000000000001")
 	first := o.Start(t, "reconcile", "run", "--full")
@@ -155,6 +155,7 @@ func TestKilledRunIsResumed(t *testing.T) {
 		return n
 	}
 	clitest.Until(t, "a job is done", func() bool { return done() > 0 })
+	first.Signal(syscall.SIGSTOP) // so that it can't end before the second one begins
 	if code, _, stderr := o.Try("reconcile", "run"); code != clitest.NotYet || !strings.Contains(stderr, "another reconcile run") {
 		t.Errorf("a second run beside it: %d: %s", code, stderr)
 	}
