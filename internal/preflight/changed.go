@@ -11,11 +11,10 @@ import (
 
 // checkChanged lists the keys that an apply would store, or refuses them.
 func (p *Preflight) checkChanged(ctx context.Context, r *Report) {
-	st, err := p.OpenState(ctx)
+	st, err := p.state(ctx)
 	if err != nil {
 		return // a check has reported it, or there is no state yet
 	}
-	defer st.Close()
 	if check, found := changed(ctx, st, p.Config); found {
 		r.add("migration-file", []store.Check{check})
 	}

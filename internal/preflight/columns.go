@@ -11,11 +11,10 @@ import (
 // appliedColumns is the migration file with the columns that are applied, and the phase; nil if none
 // are.
 func (p *Preflight) appliedColumns(ctx context.Context) (*migration.Config, phases.Phase) {
-	s, err := p.OpenState(ctx)
+	s, err := p.state(ctx)
 	if err != nil {
 		return nil, ""
 	}
-	defer s.Close()
 	e, applied, err := s.Open(ctx, p.Config.Name)
 	if err != nil {
 		return nil, ""

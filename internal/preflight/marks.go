@@ -18,8 +18,7 @@ func (p *Preflight) checkMark(ctx context.Context, target store.Target) []store.
 	name := p.Config.Name
 	var owner string
 	var m store.Mark
-	if st, err := p.OpenState(ctx); err == nil { // else a check has reported it, or there is none yet
-		defer st.Close()
+	if st, err := p.state(ctx); err == nil { // else a check has reported it, or there is none yet
 		if owner, err = st.Owner(ctx, name); err == nil {
 			m, _, err = st.Mark(ctx, name)
 		}

@@ -11,11 +11,10 @@ import (
 // nothing: the daemon does, and apply.
 func (p *Preflight) checkParts(ctx context.Context, legacy store.Legacy) []store.Check {
 	w, ok := legacy.(store.PartWatcher)
-	s, err := p.OpenState(ctx)
+	s, err := p.state(ctx)
 	if !ok || err != nil {
 		return nil
 	}
-	defer s.Close()
 	before, err := s.Parts(ctx, p.Config.Name)
 	if err != nil || before == nil {
 		return nil

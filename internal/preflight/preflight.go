@@ -34,12 +34,40 @@ type Preflight struct {
 	Applying bool
 	// StateURL returns the state database's URL, or why it is not known.
 	StateURL func() (string, error)
-	// OpenState opens the state database. Preflight closes each result.
+	// OpenState opens the state database: once for each call of Check, Plan and Diagnose.
 	OpenState func(ctx context.Context) (*state.Store, error)
+
+	opened *openedState // nil: not yet
+}
+
+type openedState struct {
+	store *state.Store
+	err   error
+}
+
+// state opens the state database at its first call; closeState closes it.
+func (p *Preflight) state(ctx context.Context) (*state.Store, error) {
+	if p.opened == nil {
+		p.opened = &openedState{}
+		p.opened.store, p.opened.err = p.OpenState(ctx)
+	}
+	return p.opened.store, p.opened.err
+}
+
+func (p *Preflight) closeState() {
+	if p.opened != nil && p.opened.err == nil {
+		p.opened.store.Close()
+	}
+	p.opened = nil
 }
 
 // Check makes every check whose preconditions hold. It needs Config.
 func (p *Preflight) Check(ctx context.Context) *Report {
+	defer p.closeState()
+	return p.check(ctx)
+}
+
+func (p *Preflight) check(ctx context.Context) *Report {
 	m := p.Config
 	r := &Report{Migration: m.Name}
 	p.checkState(ctx, r)
@@ -105,17 +133,17 @@ func (p *Preflight) Plan(ctx context.Context) *Report {
 // Diagnose makes the checks, if there is a migration file, and adds the symptoms of every
 // migration that the state has.
 func (p *Preflight) Diagnose(ctx context.Context) *Report {
+	defer p.closeState()
 	r := &Report{}
 	if p.Config != nil {
-		r = p.Check(ctx)
+		r = p.check(ctx)
 	} else {
 		p.checkState(ctx, r)
 	}
-	st, err := p.OpenState(ctx)
+	st, err := p.state(ctx)
 	if err != nil {
 		return r // a check has reported it
 	}
-	defer st.Close()
 	all, err := st.List(ctx)
 	if err != nil {
 		return r
@@ -157,11 +185,10 @@ func refusal(name string, err error) store.Check {
 }
 
 func (p *Preflight) status(ctx context.Context) (st phases.Status, known bool) {
-	s, err := p.OpenState(ctx)
+	s, err := p.state(ctx)
 	if err != nil {
 		return st, false
 	}
-	defer s.Close()
 	st, err = s.Status(ctx, p.Config.Name)
 	return st, err == nil
 }

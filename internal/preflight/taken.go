@@ -30,11 +30,10 @@ func (p *Preflight) checkTaken(ctx context.Context, legacy store.Legacy, target 
 	if !ok || !known || st.Route.Phase != phases.Retain && st.Route.Phase != phases.Returning {
 		return nil
 	}
-	s, err := p.OpenState(ctx)
+	s, err := p.state(ctx)
 	if err != nil {
 		return nil // a check has reported it
 	}
-	defer s.Close()
 	mark, lost, err := s.FenceMark(ctx, st.Migration, st.Attempt)
 	if err != nil || !lost {
 		return nil
