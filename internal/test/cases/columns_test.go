@@ -405,10 +405,16 @@ func TestAColumnIsAddedInEachPhase(t *testing.T) {
 // TestTortureColumns is TestAColumnIsAddedInEachPhase in the phases whose way is retain's too.
 func TestTortureColumns(t *testing.T) {
 	t.Parallel()
+	onlyLong(t)
+	addsColumn(t, phases.Cutover, phases.Grace)
+}
+
+// onlyLong skips what only make torture runs.
+func onlyLong(t *testing.T) {
+	t.Helper()
 	if os.Getenv("MIGRATOR_TORTURE") == "" {
 		t.Skip("MIGRATOR_TORTURE is not set")
 	}
-	addsColumn(t, phases.Cutover, phases.Grace)
 }
 
 func addsColumn(t *testing.T, in ...phases.Phase) {
@@ -576,23 +582,39 @@ func TestAFieldIsDropped(t *testing.T) {
 // and makes the evidence void, also where it is undone.
 func TestColumnsThatChangeMakeUnclean(t *testing.T) {
 	t.Parallel()
+	changesColumns(t, false)
+}
+
+// TestTortureColumnsThatChange is TestColumnsThatChangeMakeUnclean with the other changes.
+func TestTortureColumnsThatChange(t *testing.T) {
+	t.Parallel()
+	onlyLong(t)
+	changesColumns(t, true)
+}
+
+func changesColumns(t *testing.T, long bool) {
+	t.Helper()
 	const key = `ALTER TABLE things DROP CONSTRAINT things_pkey, ALTER COLUMN id DROP NOT NULL`
 	for name, c := range map[string]struct {
 		target         string
 		of             bool // the target's
 		ddl, undo      string
 		change, detail string
+		long           bool
 	}{
-		"dropped":          {toRedis, false, `ALTER TABLE things DROP COLUMN a`, ``, "dropped", "was dropped, or renamed"},
-		"renamed":          {toRedis, false, `ALTER TABLE things RENAME COLUMN a TO b`, `ALTER TABLE things RENAME COLUMN b TO a`, "renamed", `was renamed to "b"`},
-		"replaced":         {toRedis, false, `ALTER TABLE things DROP COLUMN a, ADD COLUMN b int; ALTER TABLE things RENAME COLUMN b TO a; ALTER TABLE things ALTER a TYPE text`, ``, "replaced", "added again"},
-		"retyped":          {toRedis, false, `ALTER TABLE things ALTER a TYPE varchar(20)`, `ALTER TABLE things ALTER a TYPE text`, "retyped", "now of type character varying(20), and was text"},
-		"collated":         {toRedis, false, `ALTER TABLE things ALTER a TYPE text COLLATE "C"`, `ALTER TABLE things ALTER a TYPE text COLLATE "default"`, "collation", `now has the collation "C"`},
-		"without its key":  {toRedis, false, key, `ALTER TABLE things ADD PRIMARY KEY (id)`, "key", "may be null"},
-		"target's dropped": {toPostgres, true, `ALTER TABLE things DROP COLUMN a`, ``, "dropped", "was dropped, or renamed"},
-		"target's retyped": {toPostgres, true, `ALTER TABLE things ALTER a TYPE varchar(20)`, `ALTER TABLE things ALTER a TYPE text`, "retyped", "now of type"},
-		"target's key":     {toPostgres, true, key, `ALTER TABLE things ADD PRIMARY KEY (id)`, "key", "may be null"},
+		"dropped":          {toRedis, false, `ALTER TABLE things DROP COLUMN a`, ``, "dropped", "was dropped, or renamed", false},
+		"renamed":          {toRedis, false, `ALTER TABLE things RENAME COLUMN a TO b`, `ALTER TABLE things RENAME COLUMN b TO a`, "renamed", `was renamed to "b"`, false},
+		"replaced":         {toRedis, false, `ALTER TABLE things DROP COLUMN a, ADD COLUMN b int; ALTER TABLE things RENAME COLUMN b TO a; ALTER TABLE things ALTER a TYPE text`, ``, "replaced", "added again", true},
+		"retyped":          {toRedis, false, `ALTER TABLE things ALTER a TYPE varchar(20)`, `ALTER TABLE things ALTER a TYPE text`, "retyped", "now of type character varying(20), and was text", false},
+		"collated":         {toRedis, false, `ALTER TABLE things ALTER a TYPE text COLLATE "C"`, `ALTER TABLE things ALTER a TYPE text COLLATE "default"`, "collation", `now has the collation "C"`, true},
+		"without its key":  {toRedis, false, key, `ALTER TABLE things ADD PRIMARY KEY (id)`, "key", "may be null", true},
+		"target's dropped": {toPostgres, true, `ALTER TABLE things DROP COLUMN a`, ``, "dropped", "was dropped, or renamed", false},
+		"target's retyped": {toPostgres, true, `ALTER TABLE things ALTER a TYPE varchar(20)`, `ALTER TABLE things ALTER a TYPE text`, "retyped", "now of type", true},
+		"target's key":     {toPostgres, true, key, `ALTER TABLE things ADD PRIMARY KEY (id)`, "key", "may be null", false},
 	} {
+		if c.long != long {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newTable(t, c.target)

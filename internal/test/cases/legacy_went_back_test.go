@@ -76,13 +76,14 @@ func TestWritesAfterACrashWithoutSyncAreNotDropped(t *testing.T) {
 	}
 }
 
-// TestWritesAfterAnUpgradeOfLegacyAreNotDropped: legacy failed over once, so that its
+// TestTortureUpgradeOfLegacy: legacy failed over once, so that its
 // timeline is 2, and is upgraded by pg_upgrade, whose cluster begins at timeline 1. The
 // instances continue without a restart, and all that they write is older than the
 // target's versions. The system identifier changes, and only a command that opens legacy
 // checks it: writes take effect only from then on.
-func TestWritesAfterAnUpgradeOfLegacyAreNotDropped(t *testing.T) {
+func TestTortureUpgradeOfLegacy(t *testing.T) {
 	t.Parallel()
+	onlyLong(t)
 	c := newCluster(t)
 	url := c.database("shop")
 	c.stop("fast")

@@ -19,11 +19,12 @@ type next struct {
 
 // quick reports whether the case is part of the short run: the steps of the protocol, which
 // moves, writes and the fence consist of, each with the same command again, and with a rollback
-// for commands that move the migration.
+// for those after which legacy may be fenced.
 func (n next) quick(failpoint string) bool {
-	switch layer, _, _ := strings.Cut(failpoint, "."); layer {
+	switch layer, step, _ := strings.Cut(failpoint, "."); layer {
 	case "control":
-		return n.name == "again" || n.name == "rollback"
+		fenced := strings.HasPrefix(step, "fence.") || strings.HasPrefix(step, "lift.") || strings.HasPrefix(step, "return.")
+		return n.name == "again" || fenced && n.name == "rollback"
 	case "dual", "postgres":
 		return n.name == "again"
 	default:

@@ -22,6 +22,7 @@ import (
 // correct instance.
 func TestTortureFindsEarlyAcknowledgements(t *testing.T) {
 	t.Parallel()
+	onlyLong(t)
 	w := newWorld(t, shape{policy: dual.RollBack, target: "redis"}, 2)
 	w.requestFor = 2 * time.Minute // the write waits for as long as the rollback takes
 	for _, broken := range []breakage{sound, earlyAck} {

@@ -19,6 +19,7 @@ import (
 // instances reports target writes that it never made.
 func TestTortureFindsDroppedWrites(t *testing.T) {
 	t.Parallel()
+	onlyLong(t)
 	const seed = 1
 	w := newWorld(t, shape{policy: dual.RollBack, target: "redis"}, 2)
 	w.instances[0].broken = dropsWrites

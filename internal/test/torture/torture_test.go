@@ -94,6 +94,14 @@ func TestTorture(t *testing.T) {
 	all.log(t, 1)
 }
 
+// onlyLong skips a test of the checks themselves, which only make torture runs.
+func onlyLong(t *testing.T) {
+	t.Helper()
+	if os.Getenv(envDuration) == "" {
+		t.Skip(envDuration + " is not set")
+	}
+}
+
 // log logs the report, and fails a run that has done less than its length requires.
 func (r *report) log(t *testing.T, share float64) {
 	t.Log("\n" + r.String())
