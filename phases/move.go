@@ -129,16 +129,14 @@ func previous(p Phase) Phase {
 	}
 }
 
-// RollbackTarget is the phase that a rollback without a named phase leads to: the
-// nearest resting phase whose reads come from legacy, or grace while authority is
-// moving or has moved.
+// RollbackTarget is the phase that a rollback without a named phase leads to: dual-read, whose reads
+// come from legacy, or grace while authority is moving or has moved. Where reads come from legacy
+// already it is the phase itself: a rollback that is repeated goes no further.
 func RollbackTarget(from Phase) (Phase, error) {
 	if from.Position() < 0 {
 		return "", fmt.Errorf("unknown phase %q", from)
 	}
 	switch from {
-	case Legacy:
-		return "", fmt.Errorf("the migration is at legacy: there is nothing to roll back")
 	case Complete:
 		return "", fmt.Errorf("no rollback leads back from complete")
 	case Fenced, Lifting, Retain, Returning:
@@ -146,6 +144,6 @@ func RollbackTarget(from Phase) (Phase, error) {
 	case Cutover, Grace:
 		return DualRead, nil
 	default:
-		return previous(from), nil
+		return from, nil
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -155,7 +156,8 @@ func newRollback(c *cli) *cobra.Command {
 		Short: "Roll back at once; no gate can block it",
 		Long: `Rolls back to where both stores are written: from cutover and grace to dual-read,
 whose reads come from legacy, from retain to grace; or to the phase named by
---to, one move after the other. Needs no gate and no approval, overtakes an advance that has not settled, and never
+--to, one move after the other. Where the migration is there already, and without --to where
+reads come from legacy, nothing is changed: it may be repeated. Needs no gate and no approval, overtakes an advance that has not settled, and never
 waits for an instance whose lease expired. From retain, the keys written since
 the fence are first replayed to legacy. While writes go on, all of them are rehearsed, in
 a transaction of legacy that is rolled back, and then copied; writes wait only for the
@@ -190,11 +192,7 @@ rollback leads on to dual-read. There is no rollback from complete.`,
 			if rehearse {
 				return c.rehearse(ctx, ctl)
 			}
-			question := "Roll " + ctl.Migration + " back?"
-			if text := stopText(ctl.Snapshot.Status); text != "" {
-				question += " Writes will wait for " + text + "."
-			}
-			if err := c.confirm(cmd.Context(), yes, question); err != nil {
+			if err := c.confirmRollback(ctx, ctl, r, yes); err != nil {
 				return err
 			}
 			began := time.Now()
@@ -206,6 +204,9 @@ rollback leads on to dual-read. There is no rollback from complete.`,
 			}
 			if printErr := c.showMoves(moves, began, setAside, err == nil, and); printErr != nil {
 				return printErr
+			}
+			if err == nil && len(moves) == 0 && c.settings.Output != outputJSON {
+				c.printf("%s is at %s: nothing was changed\n", ctl.Migration, ctl.Snapshot.Status.Route)
 			}
 			return err
 		},
@@ -220,6 +221,24 @@ rollback leads on to dual-read. There is no rollback from complete.`,
 	f.BoolVar(&aside, "set-aside", false, "from retain: leave what legacy refuses in a table of its database")
 	f.BoolVarP(&yes, "yes", "y", false, "don't ask")
 	return cmd
+}
+
+// confirmRollback asks, with what the rollback costs, unless there is nothing to do.
+func (c *cli) confirmRollback(ctx context.Context, ctl *app.Moves, r control.Rollback, yes bool) error {
+	st := ctl.Snapshot.Status
+	path, err := control.RollbackPath(st.Route, r)
+	if err != nil || len(path) == 0 && st.Attempt == "" {
+		return nil // the rollback itself says why
+	}
+	to := st.Route
+	if len(path) > 0 {
+		to = path[len(path)-1]
+	}
+	question := fmt.Sprintf("Roll %s back from %s to %s (%s)?", ctl.Migration, st.Route, to, phases.ClassOf(st).Class)
+	if text := stopText(st); text != "" {
+		question += " Writes will wait for " + text + "."
+	}
+	return c.confirm(ctx, yes, question)
 }
 
 // showMoves prints the moves made since began. whole reports whether the last one has

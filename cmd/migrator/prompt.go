@@ -42,8 +42,11 @@ func readLine(in io.Reader) string {
 
 // confirm asks whether to continue. Without a terminal it continues.
 func (c *cli) confirm(ctx context.Context, yes bool, question string) error {
-	if yes || !c.interactive() {
+	switch {
+	case yes:
 		return nil
+	case !c.interactive():
+		return usageTry(try("the same command with --yes"), "nothing was changed: without a terminal this needs --yes")
 	}
 	answer, err := c.ask(ctx, question+" [y/N] ")
 	switch {

@@ -158,6 +158,9 @@ func (c *cli) executeRunbook(ctx context.Context, b *app.Runbooks, w app.Runbook
 	w.Runner = runbook.Runner{
 		Notify: c.runbookProgress(ctx, runbooks.New(b.State.Pool(), b.Config.Name), id), UnknownOutcome: c.askOutcome, Poll: 500 * time.Millisecond,
 		Warn: func(ctx context.Context, s *runbook.Step) error {
+			if !c.interactive() {
+				return nil
+			}
 			return c.confirm(ctx, yes, "Continue with "+s.ID+"?")
 		},
 	}

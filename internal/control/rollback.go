@@ -13,7 +13,7 @@ import (
 
 // Rollback is a requested rollback.
 type Rollback struct {
-	To      phases.Phase   // "": the nearest phase whose reads come from legacy
+	To      phases.Phase   // "": see phases.RollbackTarget
 	Percent phases.Percent // of a ramped phase; 0: all of dual-read's reads, or the present step's of cutover
 	Reason  string
 	Settle  time.Duration // how long to wait for the fleet between two moves, and after the last; 0: 30 s
@@ -27,7 +27,7 @@ type Rollback struct {
 // Rollback makes the moves of the rollback; each one is settled before the next. The
 // first move is committed at once if the live routes are compatible with it, also over
 // an advance that is not settled; lapsed leases never block it. Rollback returns the moves
-// made. *UnsettledError reports a fleet that has not settled on the last one.
+// made: none where the migration is already. *UnsettledError reports a fleet that has not settled on the last one.
 func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, error) {
 	e, err := c.State.Snapshot(ctx, c.Migration)
 	if err != nil {
@@ -48,8 +48,8 @@ func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, 
 	}
 	from := e.Status.Route
 	// Decided once; each move is then a compare-and-set on the route that the one before it left.
-	path, err := rollbackPath(from, r)
-	if err != nil {
+	path, err := RollbackPath(from, r)
+	if err != nil || len(path) == 0 {
 		return nil, err
 	}
 	missing := r.AcceptMissing // of a return that another command has begun
@@ -143,7 +143,8 @@ const pruneWithin = 5 * time.Second
 
 var errIrreversible = errors.New("cannot roll back from retain: the migration file sets retain.reversible: false, so writes since the fence are not journalled")
 
-func rollbackPath(from phases.Route, r Rollback) ([]phases.Route, error) {
+// RollbackPath returns the moves of the rollback from a route; none if it is made already.
+func RollbackPath(from phases.Route, r Rollback) ([]phases.Route, error) {
 	to := r.To
 	if to == "" {
 		var err error
@@ -154,8 +155,11 @@ func rollbackPath(from phases.Route, r Rollback) ([]phases.Route, error) {
 	if to == from.Phase && to.Ramped() && r.Percent > 0 && r.Percent < from.Percent {
 		return []phases.Route{{Phase: to, Percent: r.Percent}}, nil
 	}
+	if to == from.Phase && (r.Percent == 0 || r.Percent == from.Percent) {
+		return nil, nil
+	}
 	if to == from.Phase {
-		return nil, refuse(hint.Hint{}, "the migration is already at %s", from)
+		return nil, refuse(hint.Hint{Do: hint.Advance}, "the migration is at %s: a rollback goes to no higher share", from)
 	}
 	path, err := phases.RollbackPath(from, to)
 	if err != nil {

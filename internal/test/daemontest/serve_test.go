@@ -220,7 +220,7 @@ func TestServeRepairsOnceTheTargetIsBack(t *testing.T) {
 	if n := first.status().Status.JournalKeys; n != 3 {
 		t.Errorf("%d keys are left in the journal", n)
 	}
-	o.Does("target claim")
+	o.Does("target claim --yes")
 	first.awaits("an empty journal", func() bool { return first.status().Status.JournalKeys == 0 })
 	if got := o.inTarget(2); got != "changed" {
 		t.Errorf("the target has %q", got)

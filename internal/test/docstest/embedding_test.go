@@ -112,7 +112,7 @@ fleet: {lease: 3s, renew: 1s}
 					{"phase advance"},
 					{"reconcile run --full", "phase advance"},
 					{"reconcile run --full", "phase advance"},
-					{"phase rollback --to grace"},
+					{"phase rollback --to grace --yes"},
 					{"reconcile run --full", "phase advance"},
 					{"phase advance"},
 				} {

@@ -33,7 +33,7 @@ func (a *audit) scenario() {
 	for _, rollback := range [][]string{{"phase", "rollback"}, {"rollback"}} {
 		leave := a.join("shop-1", time.Hour)
 		a.expect(clitest.NotYet, "phase", "advance", "--settle", "1ms") // it never acknowledges
-		a.expect(clitest.NotYet, append(rollback, "--settle", "1ms")...)
+		a.expect(clitest.NotYet, append(rollback, "--to", "legacy", "--yes", "--settle", "1ms")...)
 		leave()
 	}
 	a.expect(clitest.Done, "fleet", "list")
@@ -92,7 +92,7 @@ func (a *audit) scenario() {
 	a.expect(clitest.Usage, "trigger", "test", "--since", "0s")
 	a.expect(clitest.Done, "trigger", "acknowledge", "--reason", "a test")
 	a.expect(clitest.Usage, "trigger", "acknowledge")
-	a.expect(clitest.Done, "target", "claim")
+	a.expect(clitest.Done, "target", "claim", "--yes")
 	a.expect(clitest.Usage, "target", "claim", "products")
 	a.expect(clitest.Done, "phase", "approve", "--reason", "looks good")
 	a.expect(clitest.Done, "phase", "status")
@@ -113,8 +113,10 @@ func (a *audit) scenario() {
 	o.SQL(o.Legacy, `ALTER TABLE products ADD CHECK (name <> 'refused') NOT VALID`)
 	a.written("7", "refused")
 	a.expect(clitest.NotYet, "rollback", "--rehearse")
-	a.expect(clitest.NotYet, "rollback")
+	a.expect(clitest.Usage, "rollback")
+	a.expect(clitest.NotYet, "rollback", "--yes")
 	a.written("7", "Product 7")
+	a.expect(clitest.Done, "phase", "rollback", "--to", "grace", "--yes")
 	a.expect(clitest.Done, "phase", "rollback", "--to", "grace")
 	if err := a.reportLoss(phases.Route{Phase: phases.Grace, Epoch: 100}); err != nil {
 		a.t.Fatal(err)
@@ -122,8 +124,9 @@ func (a *audit) scenario() {
 	a.expect(clitest.Done, "status")
 	a.expect(clitest.Usage, "doctor")
 	a.expect(clitest.Usage, "phase", "reclaim")
-	a.expect(clitest.Done, "phase", "reclaim", "--reason", "test")
-	a.expect(clitest.Done, "legacy", "raise-era")
+	a.expect(clitest.Usage, "phase", "reclaim", "--reason", "test")
+	a.expect(clitest.Done, "phase", "reclaim", "--reason", "test", "--yes")
+	a.expect(clitest.Done, "legacy", "raise-era", "--yes")
 	a.expect(clitest.Done, "forget", "products", "--dry-run")
 	a.expect(clitest.Usage, "forget", "products", "--yes", "--reason", "a test") // not in this phase
 	a.expect(clitest.Done, "phase", "history")

@@ -37,7 +37,7 @@ func (w *world) quiesce(ctx context.Context) (phases.Phase, error) {
 		}
 		switch at = e.Status.Route.Phase; {
 		case at.Passing() || at == phases.Retain || e.Status.Attempt != "":
-			r := w.migrator(ctx, 0, 0, "phase rollback --reason rest")
+			r := w.migrator(ctx, 0, 0, "phase rollback --yes --reason rest")
 			return fmt.Errorf("it was %s, and the rollback: %s", at, brief(r.output))
 		case !e.Fleet.Settled():
 			return fmt.Errorf("%d instances behind, lapsed: %v", e.Fleet.Behind, e.Fleet.Lapsed)

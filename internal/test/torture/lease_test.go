@@ -82,7 +82,7 @@ func (w *world) frozenReader(ctx context.Context) (stale int, err error) {
 		return 0, err
 	}
 	w.events.add(sleeper.name, "frozen")
-	if r := w.migrator(ctx, 0, 0, "phase rollback --reason frozen"); r.code != 0 {
+	if r := w.migrator(ctx, 0, 0, "phase rollback --yes --reason frozen"); r.code != 0 {
 		return 0, fmt.Errorf("the rollback: %s", brief(r.output))
 	}
 	var group errgroup.Group

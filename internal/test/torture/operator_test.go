@@ -27,9 +27,9 @@ func (o *operator) run(ctx context.Context) error {
 		case dice < 79:
 			o.w.measureRollback(ctx, true)
 		case dice < 83:
-			o.exec(ctx, "phase rollback --reason torture")
+			o.exec(ctx, "phase rollback --yes --reason torture")
 		case dice < 86:
-			o.exec(ctx, "phase rollback --to "+[]string{"legacy", "shadow-write", "dual-read", "cutover"}[o.random.IntN(4)]+" --reason torture")
+			o.exec(ctx, "phase rollback --yes --to "+[]string{"legacy", "shadow-write", "dual-read", "cutover"}[o.random.IntN(4)]+" --reason torture")
 		case dice < 91:
 			o.exec(ctx, "reconcile run --full --repair")
 		case dice < 94:
@@ -56,7 +56,7 @@ func (o *operator) advanceTo(ctx context.Context, to phases.Phase) {
 		o.evict(ctx, e.Fleet)
 		switch at := e.Status.Route.Phase; {
 		case at == phases.Retain && to != at:
-			o.exec(ctx, "phase rollback --reason torture")
+			o.exec(ctx, "phase rollback --yes --reason torture")
 		case at.Position() >= to.Position() && !at.Passing():
 			return
 		default:
@@ -104,11 +104,11 @@ func (o *operator) advanceOne(ctx context.Context) {
 	at := e.Status.Route
 	switch at.Phase {
 	case phases.Lifting, phases.Returning:
-		o.exec(ctx, "phase rollback --reason torture")
+		o.exec(ctx, "phase rollback --yes --reason torture")
 		return
 	case phases.Retain: // complete has no rollback
 		if o.random.IntN(3) == 0 {
-			o.exec(ctx, "phase rollback --reason torture")
+			o.exec(ctx, "phase rollback --yes --reason torture")
 		}
 		return
 	}
