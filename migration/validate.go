@@ -42,11 +42,14 @@ var (
 	environment   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}$`)
 )
 
+// IsName reports whether a migration may have the name.
+func IsName(name string) bool { return migrationName.MatchString(name) }
+
 func (v *validator) names() {
 	switch name := v.m.Name; {
 	case name == "":
 		v.at("name", "is missing")
-	case !migrationName.MatchString(name):
+	case !IsName(name):
 		v.at("name", ": %q: want lower-case letters, digits, - and _, a letter first, 63 at most", name)
 	}
 	if !environment.MatchString(v.m.Environment) {

@@ -1,26 +1,77 @@
 package main
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/stranglerfig/migrator/internal/app"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
 )
 
+// granted is the flags of init that grant.
+type granted struct {
+	roles      map[state.Kind]*[]string
+	migrations []string
+}
+
+func (g *granted) register(flags *pflag.FlagSet) {
+	g.roles = map[state.Kind]*[]string{}
+	for _, k := range []struct {
+		kind  state.Kind
+		usage string
+	}{
+		{state.Application, "roles that get the privileges of package dual, and no more"},
+		{state.Operator, "roles that get the privileges of every other command"},
+	} {
+		g.roles[k.kind] = flags.StringSlice("grant-"+string(k.kind), nil, k.usage)
+	}
+	flags.StringSliceVar(&g.migrations, "migration", nil, "what the grants are for; all migrations if absent, also those to come")
+}
+
+func (g *granted) grants() (all []state.Grant, err error) {
+	for _, name := range g.migrations {
+		if !migration.IsName(name) {
+			return nil, usagef("--migration %q: want the name of a migration: lower-case letters, digits, - and _, a letter first, 63 at most", name)
+		}
+	}
+	for _, kind := range slices.Sorted(maps.Keys(g.roles)) {
+		for _, role := range *g.roles[kind] {
+			if role == "" {
+				return nil, usagef("--grant-%s: want the name of a role", kind)
+			}
+			all = append(all, state.Grant{Kind: kind, Role: role, Migrations: g.migrations})
+		}
+	}
+	if len(g.migrations) > 0 && len(all) == 0 {
+		return nil, usagef("--migration says what a grant is for; it needs --grant-application or another --grant flag")
+	}
+	return all, nil
+}
+
 func newInit(c *cli) *cobra.Command {
-	var applications, operators []string
+	var g granted
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Create or upgrade the state database's schema",
 		Long: `Creates the schema "migrator" in the state database (MIGRATOR_STATE_URL), or
 upgrades it to this version. Running it again changes nothing. The flags grant roles
-the privileges that they need; repeat that after an upgrade.`,
+the privileges that they need, for the migrations that --migration names or for all;
+repeat that after an upgrade.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			grants, err := g.grants()
+			if err != nil {
+				return err
+			}
 			url, err := c.settings.stateURL()
 			if err != nil {
 				return err
 			}
-			from, to, err := app.Init(cmd.Context(), url, applications, operators)
+			from, to, err := app.Init(cmd.Context(), url, grants)
 			if err != nil {
 				return err
 			}
@@ -40,7 +91,6 @@ the privileges that they need; repeat that after an upgrade.`,
 			})
 		},
 	}
-	cmd.Flags().StringSliceVar(&applications, "grant-application", nil, "roles that get the privileges of package dual, and no more")
-	cmd.Flags().StringSliceVar(&operators, "grant-operator", nil, "roles that get the privileges of every other command")
+	g.register(cmd.Flags())
 	return cmd
 }

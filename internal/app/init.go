@@ -9,12 +9,12 @@ import (
 
 // Init creates or upgrades the state database's schema, and returns both versions. It grants
 // roles their privileges, which must be repeated after an upgrade.
-func Init(ctx context.Context, url string, applications, operators []string) (from, to int64, err error) {
+func Init(ctx context.Context, url string, grants []state.Grant) (from, to int64, err error) {
 	if from, to, err = state.Migrate(ctx, url); err != nil {
 		return from, to, err
 	}
 	failpoint.Here("init.migrated")
-	if len(applications)+len(operators) == 0 {
+	if len(grants) == 0 {
 		return from, to, nil
 	}
 	store, err := state.Open(ctx, url)
@@ -22,13 +22,8 @@ func Init(ctx context.Context, url string, applications, operators []string) (fr
 		return from, to, err
 	}
 	defer store.Close()
-	for _, role := range applications {
-		if err := store.GrantApplication(ctx, role); err != nil {
-			return from, to, err
-		}
-	}
-	for _, role := range operators {
-		if err := store.GrantOperator(ctx, role); err != nil {
+	for _, g := range grants {
+		if err := store.Grant(ctx, g); err != nil {
 			return from, to, err
 		}
 	}

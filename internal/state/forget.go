@@ -16,7 +16,7 @@ import (
 )
 
 // forgottenTables are those whose rows of a migration are deleted with it, in an order that foreign keys
-// allow. Others keep theirs: the history, approvals, evaluations, and the runs of runbooks.
+// allow. Others keep theirs: see keptTables.
 var forgottenTables = []struct{ name, where string }{
 	{"reconcile_coverage", "run IN (SELECT id FROM migrator.reconcile_runs WHERE migration = $1)"},
 	{"reconcile_findings", "run IN (SELECT id FROM migrator.reconcile_runs WHERE migration = $1)"},
@@ -45,7 +45,8 @@ var forgottenTables = []struct{ name, where string }{
 }
 
 // keptTables keep a migration's rows: none may delete them.
-var keptTables = []string{"history", "approvals", "runbook_runs", "evaluations"}
+// Grants are of a name: they can be given before the migration is applied, and stay when it is forgotten.
+var keptTables = []string{"history", "approvals", "runbook_runs", "evaluations", "grants"}
 
 // ForgottenTables lists the tables whose rows of a migration are deleted with it.
 func ForgottenTables() (names []string) {

@@ -12,54 +12,96 @@ import (
 	"github.com/stranglerfig/migrator/internal/statedb"
 )
 
-// GrantApplication gives a role what a Fleet needs and no more: it reads routes,
-// keeps leases, writes both journals, reports telemetry and may roll reads back to
-// legacy. It can't move a migration anywhere else, nor write the history. Repeat it after
-// Migrate.
-func (s *Store) GrantApplication(ctx context.Context, role string) error {
-	return s.grant(ctx, role,
-		`GRANT USAGE ON SCHEMA migrator TO %s`,
-		`GRANT SELECT ON migrator.migrations, migrator.epochs, `+versionTable+` TO %s`,
-		`GRANT UPDATE (lockable) ON migrator.migrations TO %s`, // to lock the row
-		`GRANT UPDATE (settled_at) ON migrator.epochs TO %s`,
-		`GRANT SELECT, INSERT, UPDATE ON migrator.leases, migrator.journal, migrator.return_journal TO %s`,
-		`GRANT INSERT ON migrator.windows TO %s`,
-		`GRANT EXECUTE ON FUNCTION migrator.rescue(text, bigint, text, jsonb) TO %s`,
-		`GRANT EXECUTE ON FUNCTION migrator.witness(text, bigint, text, integer, text) TO %s`,
-	)
+// Kind is what a role is for.
+type Kind string
+
+// Kinds of grants: the values of migrator.grants.
+const (
+	Application Kind = "application" // what a Fleet needs, and no more
+	Operator    Kind = "operator"    // what every method of Store needs, except Migrate and Grant
+)
+
+// Grant is a role's right to be of a kind, for some migrations.
+type Grant struct {
+	Kind       Kind
+	Role       string
+	Migrations []string // none: all, also those to come
 }
 
-// GrantOperator gives a role what every method of Store needs, except Migrate and
-// the grants themselves. Repeat it after Migrate.
-func (s *Store) GrantOperator(ctx context.Context, role string) error {
-	return s.grant(ctx, role,
-		`GRANT USAGE ON SCHEMA migrator TO %s`,
-		`GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA migrator TO %s`,
-		`REVOKE INSERT, UPDATE, DELETE ON `+versionTable+` FROM %s`,
-		`REVOKE UPDATE, DELETE ON migrator.history, migrator.approvals FROM %s`,
-		`REVOKE UPDATE ON migrator.evaluations FROM %s`,
-		`GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA migrator TO %s`,
-		`GRANT USAGE ON SCHEMA `+statedb.QueueSchema+` TO %s`,
-		`GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA `+statedb.QueueSchema+` TO %s`,
-		`GRANT USAGE ON ALL SEQUENCES IN SCHEMA `+statedb.QueueSchema+` TO %s`,
-		`GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA `+statedb.QueueSchema+` TO %s`,
-	)
+// rights are the statements that give a role the privileges of a kind in the database. What they
+// give is the same for every migration: the functions look into migrator.grants.
+func rights(k Kind) []string {
+	switch k {
+	case Application:
+		return []string{
+			`GRANT USAGE ON SCHEMA migrator TO %s`,
+			`GRANT SELECT ON migrator.migrations, migrator.epochs, ` + versionTable + ` TO %s`,
+			`GRANT UPDATE (lockable) ON migrator.migrations TO %s`, // to lock the row
+			`GRANT UPDATE (settled_at) ON migrator.epochs TO %s`,
+			`GRANT SELECT, INSERT, UPDATE ON migrator.leases, migrator.journal, migrator.return_journal TO %s`,
+			`GRANT INSERT ON migrator.windows TO %s`,
+			`GRANT EXECUTE ON FUNCTION migrator.rescue(text, bigint, text, jsonb) TO %s`,
+			`GRANT EXECUTE ON FUNCTION migrator.witness(text, bigint, text, integer, text) TO %s`,
+		}
+	case Operator:
+		return []string{
+			`GRANT USAGE ON SCHEMA migrator TO %s`,
+			`GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA migrator TO %s`,
+			`REVOKE INSERT, UPDATE, DELETE ON ` + versionTable + `, migrator.grants FROM %s`,
+			`REVOKE UPDATE, DELETE ON migrator.history, migrator.approvals FROM %s`,
+			`REVOKE UPDATE ON migrator.evaluations FROM %s`,
+			`GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA migrator TO %s`,
+			`GRANT USAGE ON SCHEMA ` + statedb.QueueSchema + ` TO %s`,
+			`GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ` + statedb.QueueSchema + ` TO %s`,
+			`GRANT USAGE ON ALL SEQUENCES IN SCHEMA ` + statedb.QueueSchema + ` TO %s`,
+			`GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA ` + statedb.QueueSchema + ` TO %s`,
+		}
+	}
+	return nil
 }
 
-func (s *Store) grant(ctx context.Context, role string, statements ...string) error {
+// Grant gives a role the privileges of a kind, and notes for which migrations it has them. A grant
+// that names migrations adds them, and ends one for all migrations; one that names none is for all.
+// Only the schema's owner may grant. Repeat it after Migrate.
+func (s *Store) Grant(ctx context.Context, g Grant) error {
+	statements := rights(g.Kind)
+	if statements == nil {
+		return fmt.Errorf("there is no kind of grant %q", g.Kind)
+	}
+	role := pgx.Identifier{g.Role}.Sanitize()
 	err := pgx.BeginTxFunc(ctx, s.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
 		for _, statement := range statements {
-			if _, err := tx.Exec(ctx, fmt.Sprintf(statement, pgx.Identifier{role}.Sanitize())); err != nil {
+			if _, err := tx.Exec(ctx, fmt.Sprintf(statement, role)); err != nil {
 				return err
 			}
 		}
-		return nil
+		migrations := g.Migrations
+		if len(migrations) == 0 {
+			migrations = []string{allMigrations}
+		} else if _, err := tx.Exec(ctx, `DELETE FROM migrator.grants WHERE role = $1 AND kind = $2 AND migration = $3`, g.Role, g.Kind, allMigrations); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `INSERT INTO migrator.grants (role, kind, migration) SELECT $1, $2, unnest($3::text[]) ON CONFLICT DO NOTHING`, g.Role, g.Kind, migrations)
+		return err
 	})
 	if err == nil {
 		failpoint.Here("state.grant.committed")
 	}
 	if pgfail.SQLState(err) == pgfail.UndefinedObject {
-		return hint.Errorf(hint.Hint{Text: "CREATE ROLE " + pgx.Identifier{role}.Sanitize() + " LOGIN"}, "the role %q does not exist in the state database", role)
+		return hint.Errorf(hint.Hint{Text: "CREATE ROLE " + role + " LOGIN"}, "the role %q does not exist in the state database", g.Role)
 	}
 	return statedb.Explain(err)
+}
+
+// allMigrations is the migration of a grant for all.
+const allMigrations = "*"
+
+// GrantApplication gives a role what a Fleet needs.
+func (s *Store) GrantApplication(ctx context.Context, role string, migrations ...string) error {
+	return s.Grant(ctx, Grant{Kind: Application, Role: role, Migrations: migrations})
+}
+
+// GrantOperator gives a role what every method of Store needs, except Migrate and Grant.
+func (s *Store) GrantOperator(ctx context.Context, role string, migrations ...string) error {
+	return s.Grant(ctx, Grant{Kind: Operator, Role: role, Migrations: migrations})
 }

@@ -163,6 +163,16 @@ CREATE TABLE migrator.forgotten (
     CONSTRAINT forgotten_pkey PRIMARY KEY (id)
 );
 
+CREATE TABLE migrator.grants (
+    role text NOT NULL,
+    kind text NOT NULL,
+    migration text DEFAULT '*'::text NOT NULL,
+    granted_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    granted_by text DEFAULT SESSION_USER NOT NULL,
+    CONSTRAINT grants_kind_check CHECK ((kind = ANY (ARRAY['application'::text, 'operator'::text, 'decider'::text, 'viewer'::text]))),
+    CONSTRAINT grants_pkey PRIMARY KEY (role, kind, migration)
+);
+
 CREATE TABLE migrator.history (
     migration text NOT NULL,
     seq bigint NOT NULL,
@@ -1010,6 +1020,19 @@ AS $function$
     UPDATE migrator.migrations SET unclean_at = clock_timestamp(), unclean_why = left(why, 500) WHERE name = of_migration
 $function$;
 
+CREATE OR REPLACE FUNCTION migrator.may(of_kind text, of_migration text)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    -- pg_has_role is true for a superuser, whatever the role. A row of a role that was dropped joins nothing.
+    SELECT pg_has_role(session_user, (SELECT nspowner FROM pg_namespace WHERE nspname = 'migrator'), 'MEMBER')
+        OR EXISTS (SELECT FROM migrator.grants g JOIN pg_roles r ON r.rolname = g.role
+                   WHERE (g.kind = of_kind OR of_kind = 'viewer' AND g.kind IN ('operator', 'decider'))
+                     AND g.migration IN ('*', of_migration) AND pg_has_role(session_user, r.oid, 'MEMBER'))
+$function$;
+
 CREATE OR REPLACE FUNCTION migrator.move(in_migration text, in_from_epoch bigint, in_phase text, in_percent integer, in_cause text, in_reason text, in_evidence jsonb, in_attempt text, in_fence_era bigint)
  RETURNS bigint
  LANGUAGE plpgsql
@@ -1207,6 +1230,20 @@ BEGIN
     IF FOUND THEN
         RAISE EXCEPTION '%', why USING ERRCODE = 'MG012';
     END IF;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.require(of_kind text, of_migration text)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF migrator.may(of_kind, of_migration) THEN
+        RETURN;
+    END IF;
+    RAISE EXCEPTION 'the role % has no grant of the kind % for the migration %; try: migrator init --grant-% % --migration %',
+        session_user, of_kind, of_migration, of_kind, quote_ident(session_user), of_migration USING ERRCODE = 'insufficient_privilege';
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.require_member(in_role text, in_may text)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -67,6 +68,10 @@ func Explain(err error) error {
 	case pgfail.UndefinedTable, pgfail.UndefinedFunction, pgfail.UndefinedSchema:
 		return fmt.Errorf("%w: %w", err, ErrNoSchema)
 	case pgfail.NoPrivilege:
+		var pg *pgconn.PgError
+		if errors.As(err, &pg) && strings.Contains(pg.Message, "; try: ") { // of migrator.require
+			return notAllowed(pg)
+		}
 		return hint.Errorf(hint.Hint{Do: hint.GrantOperator, Text: "as the role that owns the schema"}, "the role lacks a privilege in the state database: %w", err)
 	case codeNoMember, codeTwoPeople:
 		var pg *pgconn.PgError
