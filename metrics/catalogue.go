@@ -60,6 +60,7 @@ var (
 	bypassed    = define(gaugeType, "bypass_changes", "Changes of legacy's table that no instance reported, at least: programs write past the application.", unlooked, "migration")
 	bypassLast  = define(gaugeType, "bypass_last_timestamp_seconds", "When the last of them were found.", "until there are some", "migration")
 	bypassBlind = define(gaugeType, "bypass_blind", "1 while legacy's counters can't be compared with what instances report.", unlooked, "migration")
+	unreadable  = define(counterType, "telemetry_unreadable_windows_total", "Windows of telemetry that could not be added up, and were left out.", "", "migration")
 	returnKeys  = define(gaugeType, "return_keys", "Keys that a rollback would first replay to legacy.", "", "migration")
 	captureLag  = define(gaugeType, "capture_lag_bytes", "WAL of legacy that change capture has not applied yet.", noCapture, "migration")
 	captureLate = define(gaugeType, "capture_lag_seconds", "Age of the newest change that change capture has applied, while there are later ones.", noCapture, "migration")
@@ -80,7 +81,7 @@ var (
 
 	daemon = []*metric{
 		stateUp, leader, phaseInfo, phaseEpoch, readPercent, fleet, transitions, settleSeconds, lastMove, latched, rollback,
-		columns, journalKeys, bypassed, bypassLast, bypassBlind, returnKeys, captureLag, captureLate, walRetained, gateVerdict, gateBound, gateSamples, gateLast,
+		columns, journalKeys, bypassed, bypassLast, bypassBlind, unreadable, returnKeys, captureLag, captureLate, walRetained, gateVerdict, gateBound, gateSamples, gateLast,
 		triggerState, triggerLast, lastClean, reconciled, coverage, lastDrill,
 	}
 )

@@ -114,6 +114,7 @@ func collect(out chan<- prometheus.Metric, m string, r Reading) {
 			gauge(out, bypassLast, seconds(b.Last), m)
 		}
 	}
+	out <- prometheus.MustNewConstMetric(unreadable.desc, prometheus.CounterValue, float64(st.UnreadableWindows), m)
 	gauge(out, returnKeys, float64(st.ReturnKeys), m)
 	if !r.LastClean.IsZero() {
 		gauge(out, lastClean, seconds(r.LastClean), m)

@@ -40,6 +40,8 @@ type Status struct {
 	FieldsOpen        bool       `json:"fields_open,omitempty"`         // no backfill has begun since then: instances of before may still join
 	Columns           []Column   `json:"columns,omitempty"`             // how the stores' columns differ from what was applied, as of ColumnsSeen
 	ColumnsSeen       time.Time  `json:"columns_seen,omitzero"`         // when the stores' columns were last looked at; zero: never
+	UnreadableWindows int64      `json:"unreadable_windows,omitempty"`  // windows of telemetry that could not be added up, and were left out
+	UnreadableWhy     string     `json:"unreadable_why,omitempty"`      // of the newest of them
 	ReturnJournalLost bool       `json:"return_journal_lost,omitempty"` // the return journal may lack keys: a rollback scans the target for them
 }
 

@@ -11,6 +11,7 @@ import (
 // Validate check them against each other; docs/protocol.md gives the reason for each.
 const (
 	LeaseTTL          = 15 * time.Second      // a lease without renewal, by the state database's clock
+	LongestLease      = 5 * time.Minute       // that the state gives
 	LeaseRenew        = 5 * time.Second       // how often it is renewed
 	RenewShare        = 3                     // renewals that a lease lasts, at least
 	ClockSlack        = 20 * time.Millisecond // leases end this much earlier by their instance's clock
@@ -79,6 +80,9 @@ func (t Timing) Validate() error {
 	}
 	if t.Lease > 0 && t.Lease <= RenewShare*ClockSlack {
 		refuse("fleet.lease: (%s) must be above %s: it ends %s early by its instance's clock", d(t.Lease), d(RenewShare*ClockSlack), d(ClockSlack))
+	}
+	if t.Lease > LongestLease {
+		refuse("fleet.lease: (%s) must be at most %s: until it ends, an instance that was killed keeps the fleet from settling", d(t.Lease), d(LongestLease))
 	}
 	return errors.Join(wrong...)
 }

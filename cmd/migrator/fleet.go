@@ -72,12 +72,16 @@ func (c *cli) printFleet(leases []phases.Lease, epoch int64) {
 
 func newEvict(c *cli) *cobra.Command {
 	var reason, migration string
+	var force bool
 	cmd := &cobra.Command{
 		Use:   "evict INSTANCE",
 		Short: "Remove a lapsed instance that you confirm has stopped",
 		Long: `Ends the lease of an instance that expired without leaving, so that the migration can
 continue. Make sure first that the process has stopped: migrator cannot check that.
-Its queued writes may never reach the target, so cutover then needs a full reconcile.`,
+Its queued writes may never reach the target, so cutover then needs a full reconcile.
+
+With --force, an instance that still renews its lease can't any more. Its lease counts
+until it expires: a process that runs all the same then goes on as without a lease.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 || args[0] == "" {
 				return usageTry(hint.Hint{Do: hint.FleetList}, "name one instance")
@@ -93,7 +97,7 @@ Its queued writes may never reach the target, so cutover then needs a full recon
 				named = []string{migration}
 			}
 			return c.withState(func(ctx context.Context, store *state.Store, name string) error {
-				if err := store.Evict(ctx, name, args[0], reason); err != nil {
+				if err := store.Evict(ctx, name, args[0], reason, force); err != nil {
 					return err
 				}
 				return c.changed(args[0], "evicted")
@@ -101,6 +105,7 @@ Its queued writes may never reach the target, so cutover then needs a full recon
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "how you know that it has stopped, for the history")
+	cmd.Flags().BoolVar(&force, "force", false, "also an instance that still renews its lease")
 	cmd.Flags().StringVarP(&migration, "migration", "m", "", "the migration, if there are several")
 	return cmd
 }

@@ -35,7 +35,7 @@ func TestForeignWordsShowAsOneLine(t *testing.T) {
 	u.User = url.UserPassword(role, "pw")
 	o.Write("settings.yaml", "file: "+o.Path("migration.yaml")+"\nstate_url: '"+u.String()+"'\n")
 
-	fleet, err := pgfleet.Open(t.Context(), o.State, "loans", pgfleet.Options{Lease: time.Hour, Renew: time.Minute})
+	fleet, err := pgfleet.Open(t.Context(), o.State, "loans", pgfleet.Options{Lease: 5 * time.Minute, Renew: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"golang.org/x/term"
 )
 
@@ -62,6 +64,9 @@ func run(ctx context.Context, args []string, io streams) int {
 	root.SetIn(io.in)
 	root.SetOut(out)
 	root.SetErr(io.err)
+	ctx = statedb.OnBlocked(ctx, func(b statedb.Blocker) {
+		c.note("waiting for %s; try: %s", b, c.given.text(b.Hint()))
+	})
 	err := root.ExecuteContext(ctx)
 	if err == nil && out.err != nil {
 		err = fmt.Errorf("the result could not be written: %w", out.err)

@@ -169,6 +169,9 @@ func (c *cli) printStatus(s app.Status) {
 	if st.SetAside > 0 {
 		c.printf("  set aside  %s records that legacy refused, in its table migrator_legacy.set_aside\n", humanize.Count(st.SetAside))
 	}
+	if st.UnreadableWindows > 0 {
+		c.printf("  %s\n", c.paint(c.out, yellow, fmt.Sprintf("telemetry  %s windows could not be added up, and were left out: %s", humanize.Count(st.UnreadableWindows), st.UnreadableWhy)))
+	}
 	if l := s.Snapshot.Latch; l != nil {
 		c.printf("  %s\n", c.paint(c.out, red, fmt.Sprintf("latched    trigger %s rolled back %s: %s", l.Trigger, humanize.Ago(now, l.At), l.Reason)))
 		c.printf("             try: migrator trigger acknowledge --reason '...', once its cause is fixed\n")

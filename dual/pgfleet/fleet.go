@@ -16,6 +16,7 @@ import (
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/pgfail"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
@@ -23,13 +24,14 @@ import (
 
 // Options overrides the migration file's timing. Renew is at most a third of Lease.
 type Options struct {
-	Lease time.Duration // how long a lease lasts without renewal; 0: the migration file's, else 15 s
+	Lease time.Duration // how long a lease lasts without renewal, 5 minutes at most; 0: the migration file's, else 15 s
 	Renew time.Duration // how often it is renewed; 0: the migration file's, else 5 s
 }
 
 // Fleet is an application's connection to the state of one migration. Its role needs no
-// more rights than Store.GrantApplication gives. It does not check the schema's version:
-// applications outlive upgrades of the schema, which only add to what they use.
+// more rights than Store.GrantApplication gives: it calls functions of the schema, one for
+// each method, and touches no table. It does not check the schema's version: applications
+// outlive upgrades of the schema, which keep every function that a release has called.
 type Fleet struct {
 	pool      *pgxpool.Pool
 	migration string
@@ -75,49 +77,81 @@ func (f *Fleet) Close() {
 	}
 }
 
-// oneTrip sends a whole transaction, its COMMIT included, in one round trip: an
-// application that freezes between two statements would keep the migration's row locked,
-// and so block every rollback, for as long as it is frozen. The transaction locks the
-// migration's row in share mode, and fills in g from it.
-func (f *Fleet) oneTrip(ctx context.Context, g *dual.Grant, fill func(b *pgx.Batch)) error {
+// oneTrip calls a function of the schema in a transaction, its COMMIT included, in one round
+// trip: an application that freezes between two statements would keep the migration's row
+// locked, and so block every rollback, for as long as it is frozen. The function returns no row
+// for a migration that there is not.
+func (f *Fleet) oneTrip(ctx context.Context, call string, args []any, to ...any) error {
 	found := false
 	b := &pgx.Batch{}
+	// [journal-serial], [join-locked], [return-journal]: the function takes the turnstile, then the row in
+	// share mode: migrator.enter. What it reads after that must be of after that.
 	b.Queue(`BEGIN ISOLATION LEVEL READ COMMITTED`)
-	// [journal-serial], [join-locked], [return-journal]: the turnstile, then the row in share mode.
-	// A move waits for this transaction and sees its rows, or this transaction reads the route that
-	// the move has committed.
-	b.Queue(statedb.TurnstileShared, f.migration)
-	b.Queue(`SELECT m.phase, m.percent, m.epoch, `+statedb.ShadowSQL+`, m.lease_ms, m.renew_ms, m.fence_era, m.reversible, m.config_hash
-		FROM migrator.migrations m WHERE m.name = $1 FOR SHARE`, f.migration).Query(func(rows pgx.Rows) error {
+	b.Queue(call, args...).Query(func(rows pgx.Rows) error {
 		if found = rows.Next(); !found {
 			return rows.Err()
 		}
-		var lease, renew int64
-		err := rows.Scan(&g.Route.Phase, &g.Route.Percent, &g.Route.Epoch, statedb.ScanShadow(&g.Route.Shadow), &lease, &renew, &g.FenceEra, &g.Reversible, &g.ConfigHash)
-		g.TTL, g.Renew = f.timing(lease, renew)
-		return err
+		return rows.Scan(to...)
 	})
-	fill(b)
 	b.Queue(`COMMIT`)
 	// BEGIN and COMMIT are in the batch: on any failure the server releases the row without
 	// another message from this process.
 	if err := f.pool.SendBatch(ctx, b).Close(); err != nil {
-		return statedb.Explain(err)
+		return explain(err)
 	}
 	if !found {
-		return statedb.UnknownMigration(ctx, f.pool, f.migration)
+		return f.unknown(ctx)
 	}
 	return nil
 }
 
-// queueMark reads the mark that the target must have.
-func (f *Fleet) queueMark(b *pgx.Batch, g *dual.Grant) {
-	b.Queue(`SELECT owner, incarnation, confirmed FROM migrator.mark_of($1)`, f.migration).Query(func(rows pgx.Rows) error {
-		if rows.Next() {
-			return rows.Scan(&g.Mark.Owner, &g.Mark.Incarnation, &g.Mark.Beat)
-		}
-		return rows.Err()
-	})
+// explain is statedb.Explain, for a role that is granted as an application's.
+func explain(err error) error {
+	var refused *statedb.NotAllowedError
+	if pgfail.SQLState(err) == pgfail.NoPrivilege && !errors.As(statedb.Explain(err), &refused) {
+		return hint.Errorf(hint.Hint{Do: hint.GrantApplication, Text: "as the role that owns the schema"}, "the application's role lacks a privilege in the state database: %w", err)
+	}
+	return statedb.Explain(err)
+}
+
+// unknown explains that there is no such migration.
+func (f *Fleet) unknown(ctx context.Context) error {
+	rows, err := f.pool.Query(ctx, `SELECT migrator.fleet_migrations()`)
+	if err != nil {
+		return explain(err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return explain(err)
+	}
+	return statedb.UnknownAmong(f.migration, names)
+}
+
+// lease is what the functions return of a lease, beside its times.
+type lease struct {
+	grant              *dual.Grant
+	leaseMS, renewMS   int64
+	owner, incarnation *string
+	beat               *int64
+	applied            string // what the migration moves
+	instance, moves    *string
+	unsettled          bool
+}
+
+func (l *lease) columns() []any {
+	g := l.grant
+	return []any{
+		&g.Route.Phase, &g.Route.Percent, &g.Route.Epoch, statedb.ScanShadow(&g.Route.Shadow), &l.leaseMS, &l.renewMS, &g.FenceEra, &g.Reversible, &g.ConfigHash,
+		&l.owner, &l.incarnation, &l.beat, &l.applied,
+	}
+}
+
+// fill completes the grant: its times, and the mark that the target must have.
+func (f *Fleet) fill(l *lease) {
+	l.grant.TTL, l.grant.Renew = f.timing(l.leaseMS, l.renewMS)
+	if l.owner != nil {
+		l.grant.Mark.Owner, l.grant.Mark.Incarnation, l.grant.Mark.Beat = *l.owner, *l.incarnation, *l.beat
+	}
 }
 
 func (f *Fleet) timing(leaseMS, renewMS int64) (lease, renew time.Duration) {
@@ -131,15 +165,17 @@ func (f *Fleet) timing(leaseMS, renewMS int64) (lease, renew time.Duration) {
 	return statedb.LeaseTimes(lease, renew)
 }
 
-// ttl is how long a lease lasts, for statements that are sent before the response to
-// oneTrip's own query arrives: milliseconds, or nil for the migration file's.
-func (f *Fleet) ttl() *int64 {
-	if f.options.Lease <= 0 {
-		return nil
+// length is how long a lease lasts, in milliseconds, or nil for the migration file's.
+func (f *Fleet) length() (*int64, error) {
+	switch {
+	case f.options.Lease <= 0:
+		return nil, nil
+	case f.options.Lease > phases.LongestLease:
+		return nil, fmt.Errorf("the option Lease is %s: want %s at most: until it ends, an instance that was killed keeps the fleet from settling", f.options.Lease, phases.LongestLease)
 	}
 	lease, _ := statedb.LeaseTimes(f.options.Lease, 0)
 	ms := lease.Milliseconds()
-	return &ms
+	return &ms, nil
 }
 
 // Join takes a lease that has acknowledged the present epoch: an instance that joins has
@@ -159,54 +195,24 @@ func (f *Fleet) Join(ctx context.Context, identity dual.Identity) (dual.Grant, e
 	if identity.Instance == "" {
 		identity.Instance = generatedName()
 	}
+	length, err := f.length()
+	if err != nil {
+		return dual.Grant{}, err
+	}
 	g := dual.Grant{Lease: rand.Text(), Instance: identity.Instance}
 	moves := statedb.CleanText(identity.Moves)
-	err := f.oneTrip(ctx, &g, func(b *pgx.Batch) {
-		// [rejoin-epoch]: leases of the same process end here without a mark: its queue continues,
-		// under the lease that this transaction takes.
-		if identity.Previous != "" {
-			b.Queue(`UPDATE migrator.leases l SET ended = 'superseded', ended_at = clock_timestamp(), lost_at = NULL
-				WHERE l.migration = $1 AND l.ended IS DISTINCT FROM 'evicted' AND `+statedb.LeaseCountsSQL+`
-				  AND (l.id = $2 OR l.origin = (SELECT p.origin FROM migrator.leases p WHERE p.id = $2 AND p.migration = $1))`,
-				f.migration, identity.Previous)
-		}
-		// [superseded-counts]: a lease that another process takes over counts until it would have
-		// expired: if both still run, the route of the first stays live. [unclean-mark]: the first
-		// may have had writes that no other process knows of.
-		b.Queue(`UPDATE migrator.leases l SET ended = 'superseded', ended_at = greatest(expires_at, clock_timestamp()),
-				lost_at = CASE WHEN `+statedb.MayHaveLostWritesSQL+` THEN greatest(expires_at, clock_timestamp()) END
-			WHERE migration = $1 AND instance = $2 AND ended_at IS NULL
-			  AND NOT EXISTS (SELECT FROM migrator.leases p WHERE p.id = $3 AND p.migration = $1)`, f.migration, identity.Instance, identity.Previous)
-		// [join-locked]: the lease acknowledges the epoch that this transaction reads, under the
-		// lock that a move takes exclusively. [rejoin-epoch]: not above what the former lease
-		// acknowledged. [join-described]: a trigger compares what the instance moves with what is
-		// applied, under the same lock.
-		b.Queue(`INSERT INTO migrator.leases (id, migration, instance, about, acknowledged_epoch, joined_at, renewed_at, expires_at, origin, moves)
-			SELECT $2, m.name, $3, $4, least(m.epoch, p.acknowledged_epoch), now.at, now.at,
-			       now.at + coalesce($5::bigint, m.lease_ms) * interval '1 millisecond', coalesce(p.origin, $2), $7
-			FROM migrator.migrations m
-			CROSS JOIN (SELECT clock_timestamp() AS at) now
-			LEFT JOIN migrator.leases p ON p.id = $6 AND p.migration = m.name
-			WHERE m.name = $1
-			RETURNING (SELECT m.moves FROM migrator.migrations m WHERE m.name = $1)`,
-			f.migration, g.Lease, statedb.CleanText(identity.Instance), statedb.CleanText(identity.About), f.ttl(), identity.Previous,
-			moves).Query(func(rows pgx.Rows) error {
-			if rows.Next() {
-				var applied string
-				err := rows.Scan(&applied)
-				compareMoves(&g, applied, &moves)
-				return err
-			}
-			return rows.Err()
-		})
-		f.queueMark(b, &g)
-	})
+	l := lease{grant: &g}
+	// [rejoin-epoch], [superseded-counts], [unclean-mark], [join-described]: in the function.
+	err = f.oneTrip(ctx, `SELECT * FROM migrator.join_fleet($1, $2, $3, $4, $5, $6, $7)`,
+		[]any{f.migration, g.Lease, statedb.CleanText(identity.Instance), statedb.CleanText(identity.About), length, identity.Previous, moves}, l.columns()...)
 	if statedb.IsOtherMoves(err) {
 		return dual.Grant{}, hint.Errorf(otherMovesHint(moves), "%w: %w", dual.ErrOtherMoves, err)
 	}
 	if err != nil {
 		return dual.Grant{}, err
 	}
+	f.fill(&l)
+	compareMoves(&g, l.applied, &moves)
 	f.instance.Store(&g.Instance)
 	return g, nil
 }
@@ -226,21 +232,27 @@ func compareMoves(g *dual.Grant, applied string, moves *string) {
 	}
 }
 
+// applied reads the migration file that is applied, as JSON without URLs, and what it moves and
+// moved before.
+func (f *Fleet) applied(ctx context.Context) (config, columns, former []byte, err error) {
+	err = f.pool.QueryRow(ctx, `SELECT config, columns, former_columns FROM migrator.applied_file($1)`, f.migration).Scan(&config, &columns, &former)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil, nil, f.unknown(ctx)
+	}
+	return config, columns, former, explain(err)
+}
+
 // AppliedFile is the migration file that is applied, as JSON without URLs.
 func (f *Fleet) AppliedFile(ctx context.Context) (config []byte, err error) {
-	err = f.pool.QueryRow(ctx, `SELECT config::text FROM migrator.migrations WHERE name = $1`, f.migration).Scan(&config)
-	return config, statedb.Explain(err)
+	config, _, _, err = f.applied(ctx)
+	return config, err
 }
 
 // Columns implements dual.ColumnsReader.
 func (f *Fleet) Columns(ctx context.Context) (applied, former *record.Schema, err error) {
 	var texts [2][]byte
-	err = f.pool.QueryRow(ctx, `SELECT schema::text, former_schema::text FROM migrator.migrations WHERE name = $1`, f.migration).Scan(&texts[0], &texts[1])
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, nil, statedb.UnknownMigration(ctx, f.pool, f.migration)
-	}
-	if err != nil {
-		return nil, nil, statedb.Explain(err)
+	if _, texts[0], texts[1], err = f.applied(ctx); err != nil {
+		return nil, nil, err
 	}
 	var found [2]*record.Schema
 	for i, text := range texts {
@@ -266,7 +278,7 @@ func (f *Fleet) ReportStateLoss(ctx context.Context, pinned phases.Route) error 
 		name = *i
 	}
 	// [loss-held]: the route counts as live from here on, and every move takes a higher epoch.
-	return statedb.RecordStateLoss(ctx, f.pool, f.migration, name, pinned)
+	return explain(statedb.RecordStateLoss(ctx, f.pool, f.migration, name, pinned))
 }
 
 func generatedName() string {
@@ -279,41 +291,29 @@ func generatedName() string {
 
 // Renew extends a live lease. It locks the migration's row in share mode, so that no
 // transition counts the lease as lapsed while the renewal is in flight.
-func (f *Fleet) Renew(ctx context.Context, lease string, acknowledged int64) (dual.Grant, error) {
-	g := dual.Grant{Lease: lease}
-	unsettled := false
-	err := f.oneTrip(ctx, &g, func(b *pgx.Batch) {
-		// [lease-final]: only a lease that has neither ended nor expired is renewed: a rollback may
-		// have counted it as lapsed and not waited for it. The acknowledged epoch never decreases,
-		// and never exceeds the present one.
-		b.Queue(`UPDATE migrator.leases l SET renewed_at = clock_timestamp(),
-				expires_at = clock_timestamp() + coalesce($4::bigint, m.lease_ms) * interval '1 millisecond',
-				acknowledged_epoch = greatest(l.acknowledged_epoch, least($3, m.epoch))
-			FROM migrator.migrations m JOIN migrator.epochs e ON e.migration = m.name AND e.epoch = m.epoch
-			WHERE m.name = $1 AND l.id = $2 AND l.migration = m.name AND l.ended_at IS NULL AND l.expires_at > clock_timestamp()
-			RETURNING l.instance, e.settled_at IS NULL AND l.acknowledged_epoch = m.epoch, m.moves, l.moves`,
-			f.migration, lease, acknowledged, f.ttl()).Query(func(rows pgx.Rows) error {
-			if rows.Next() {
-				var applied string
-				var moves *string
-				err := rows.Scan(&g.Instance, &unsettled, &applied, &moves)
-				compareMoves(&g, applied, moves)
-				return err
-			}
-			return rows.Err()
-		})
-		f.queueMark(b, &g)
-	})
+func (f *Fleet) Renew(ctx context.Context, id string, acknowledged int64) (dual.Grant, error) {
+	length, err := f.length()
+	if err != nil {
+		return dual.Grant{}, err
+	}
+	g := dual.Grant{Lease: id}
+	l := lease{grant: &g}
+	// [lease-final]: in the function: a lease that has ended, or expired, is not renewed.
+	err = f.oneTrip(ctx, `SELECT * FROM migrator.renew_lease($1, $2, $3, $4)`, []any{f.migration, id, acknowledged, length},
+		append(l.columns(), &l.instance, &l.moves, &l.unsettled)...)
 	switch {
 	case err != nil:
 		return dual.Grant{}, err
-	case g.Instance == "":
+	case l.instance == nil:
 		return dual.Grant{}, dual.ErrLeaseLost
-	case unsettled:
+	case l.unsettled:
 		failpoint.Here("state.renew.acknowledged")
 		// After the commit, so that of two instances which acknowledge at once one sees both.
 		statedb.MarkSettled(ctx, f.pool, f.migration)
 	}
+	g.Instance = *l.instance
+	f.fill(&l)
+	compareMoves(&g, l.applied, l.moves)
 	return g, nil
 }
 
@@ -321,26 +321,38 @@ func (f *Fleet) Renew(ctx context.Context, lease string, acknowledged int64) (du
 // instance's report that it has drained is valid late too, and removes the mark of
 // possibly lost writes. Leaving twice, or after an eviction, is not an error.
 func (f *Fleet) Leave(ctx context.Context, lease string) error {
-	// [leave-drained]: removes the mark of possibly lost writes, since the instance reports that all
-	// its operations have drained. An eviction remains: it is in the history, and has its own mark.
-	tag, err := f.pool.Exec(ctx, `UPDATE migrator.leases SET ended = 'left', lost_at = NULL,
-			ended_at = least(ended_at, clock_timestamp())
-		WHERE id = $1 AND migration = $2 AND (ended IS NULL OR ended = 'superseded')`, lease, f.migration)
-	if err != nil {
-		return statedb.Explain(err)
+	changed := false
+	// [leave-drained]: in the function.
+	if err := f.pool.QueryRow(ctx, `SELECT migrator.leave_fleet($1, $2)`, f.migration, lease).Scan(&changed); err != nil {
+		return explain(err)
 	}
-	if tag.RowsAffected() > 0 {
+	if changed {
 		failpoint.Here("state.leave.committed")
 		statedb.MarkSettled(ctx, f.pool, f.migration)
 	}
 	return nil
 }
 
-func (f *Fleet) present(ctx context.Context, q statedb.Querier) (r phases.Route, err error) {
-	err = q.QueryRow(ctx, `SELECT phase, percent, epoch FROM migrator.migrations WHERE name = $1`, f.migration).
-		Scan(&r.Phase, &r.Percent, &r.Epoch)
+// route reads the present route, and those that instances may be on.
+func (f *Fleet) route(ctx context.Context, q statedb.Querier) (r phases.Route, live []phases.Route, err error) {
+	var routes liveRoutes
+	err = q.QueryRow(ctx, `SELECT * FROM migrator.route($1)`, f.migration).Scan(&r.Phase, &r.Percent, &r.Epoch, &routes.phases, &routes.percents)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return r, statedb.UnknownMigration(ctx, q, f.migration)
+		return r, nil, f.unknown(ctx)
 	}
-	return r, statedb.Explain(err)
+	return r, routes.list(), explain(err)
+}
+
+// liveRoutes are routes as the functions return them.
+type liveRoutes struct {
+	phases   []string
+	percents []int32
+}
+
+func (l liveRoutes) list() []phases.Route {
+	all := make([]phases.Route, len(l.phases))
+	for i := range all {
+		all[i] = phases.Route{Phase: phases.Phase(l.phases[i]), Percent: phases.Percent(l.percents[i])}
+	}
+	return all
 }

@@ -5,8 +5,6 @@ import (
 	"context"
 	"slices"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
@@ -18,35 +16,21 @@ import (
 // both lock the migration's row.
 func (f *Fleet) Journal(ctx context.Context, entries []dual.JournalEntry) (dual.JournalResult, error) {
 	rows := mergeEntries(entries)
-	var g dual.Grant
-	var live []phases.Route
-	err := f.oneTrip(ctx, &g, func(b *pgx.Batch) {
-		// [journal-held]: read in the transaction that journals: a route that an instance may have
-		// swapped to, and not acknowledged yet, counts too.
-		b.Queue(statedb.LiveRoutesSQL, f.migration).Query(statedb.CollectRoutes(&live))
-		// [journal-version]: the highest failed version. [journal-changes]: the count only grows, so a
-		// repair that began before finds the difference. [no-journal-fails]: behind a fence no key
-		// enters, and the result has Fenced set.
-		b.Queue(`INSERT INTO migrator.journal AS j (migration, key, version, changes, reason, first_at, last_at)
-			SELECT m.name, l.key, l.version, l.changes, l.reason, clock_timestamp(), clock_timestamp()
-			FROM migrator.migrations m, unnest($2::bytea[], $3::text[], $4::bigint[], $5::text[]) AS l (key, version, changes, reason)
-			WHERE m.name = $1 AND m.phase = ANY ($6::text[])
-			ORDER BY l.key
-			ON CONFLICT (migration, key) DO UPDATE SET
-				version = greatest(j.version, excluded.version), changes = j.changes + excluded.changes,
-				reason = excluded.reason, last_at = excluded.last_at`,
-			f.migration, rows.keys, rows.versions, rows.changes, rows.reasons, statedb.JournalingPhases())
-	})
+	var at phases.Route
+	var live liveRoutes
+	// [journal-held], [journal-version], [journal-changes], [no-journal-fails]: in the function.
+	err := f.oneTrip(ctx, `SELECT * FROM migrator.journal_keys($1, $2, $3, $4, $5)`, []any{f.migration, rows.keys, rows.versions, rows.changes, rows.reasons},
+		&at.Phase, &at.Percent, &at.Epoch, statedb.ScanShadow(&at.Shadow), &live.phases, &live.percents)
 	if err != nil {
 		return dual.JournalResult{}, err
 	}
-	return dual.JournalResult{Route: g.Route, TargetRead: statedb.AnyReadsTarget(g.Route, live), Fenced: statedb.Fenced(g.Route.Phase)}, nil
+	return dual.JournalResult{Route: at, TargetRead: statedb.AnyReadsTarget(at, live.list()), Fenced: statedb.Fenced(at.Phase)}, nil
 }
 
 // HasJournaled implements dual.JournalReader.
 func (f *Fleet) HasJournaled(ctx context.Context, key record.Key) (has bool, err error) {
-	err = f.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM migrator.journal WHERE migration = $1 AND key = $2)`, f.migration, []byte(key)).Scan(&has)
-	return has, statedb.Explain(err)
+	err = f.pool.QueryRow(ctx, `SELECT migrator.has_journaled($1, $2)`, f.migration, []byte(key)).Scan(&has)
+	return has, explain(err)
 }
 
 type journalRows struct {

@@ -59,7 +59,7 @@ func (f *Fleet) listen(ctx context.Context, notify func(epoch int64)) {
 		return
 	}
 	// After LISTEN, so that no epoch falls between the two.
-	if present, err := f.present(ctx, conn); err == nil {
+	if present, _, err := f.route(ctx, conn); err == nil {
 		notify(present.Epoch)
 	}
 	for {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/stranglerfig/migrator/dual"
@@ -21,20 +20,10 @@ const codeTargetLost = "MG012"
 // It requires the phase retain and the epoch. Otherwise it returns dual.ErrRouteMoved,
 // and the write must not be made.
 func (f *Fleet) Return(ctx context.Context, epoch int64, keys []record.Key) error {
-	var g dual.Grant
-	err := f.oneTrip(ctx, &g, func(b *pgx.Batch) {
-		// [mark-lost]: a write of retain on a target that was emptied would rest on nothing.
-		b.Queue(`SELECT migrator.refuse_lost_target($1)`, f.migration)
-		// [return-journal]: the phase and the epoch are compared in the same statement: once a
-		// rollback has committed returning, no key enters and no write follows.
-		b.Queue(`INSERT INTO migrator.return_journal AS j (migration, key, changes, first_at, last_at)
-			SELECT m.name, k.key, 1, clock_timestamp(), clock_timestamp()
-			FROM migrator.migrations m, unnest($3::bytea[]) AS k (key)
-			WHERE m.name = $1 AND m.phase = 'retain' AND m.epoch = $2
-			ORDER BY k.key
-			ON CONFLICT (migration, key) DO UPDATE SET changes = j.changes + 1, last_at = excluded.last_at`,
-			f.migration, epoch, statedb.KeyBytes(keys))
-	})
+	var at phases.Route
+	// [mark-lost], [return-journal]: in the function.
+	err := f.oneTrip(ctx, `SELECT * FROM migrator.return_keys($1, $2, $3)`, []any{f.migration, epoch, statedb.KeyBytes(keys)},
+		&at.Phase, &at.Percent, &at.Epoch, statedb.ScanShadow(&at.Shadow))
 	var pg *pgconn.PgError
 	switch {
 	case errors.As(err, &pg) && pg.Code == codeTargetLost:
@@ -44,8 +33,8 @@ func (f *Fleet) Return(ctx context.Context, epoch int64, keys []record.Key) erro
 	}
 	// [return-journal]: nothing was journaled; to write the target now would be a write that the
 	// rollback does not replay.
-	if g.Route.Phase != phases.Retain || g.Route.Epoch != epoch {
-		return fmt.Errorf("%w: it is at %s, epoch %d", dual.ErrRouteMoved, g.Route, g.Route.Epoch)
+	if at.Phase != phases.Retain || at.Epoch != epoch {
+		return fmt.Errorf("%w: it is at %s, epoch %d", dual.ErrRouteMoved, at, at.Epoch)
 	}
 	return nil
 }

@@ -20,6 +20,8 @@ const (
 	// instance, and the identities of counted windows must be kept for much longer.
 	maxAge    = 7 * 24 * time.Hour
 	maxLength = 24 * time.Hour
+	// maxDiscarded is how many windows an instance may have discarded before one.
+	maxDiscarded = 1_000_000_000_000
 )
 
 // Observe implements dual.Observer. The windows' times are by the database's clock,
@@ -55,25 +57,11 @@ func (f *Fleet) observe(ctx context.Context, lease string, windows []telemetry.W
 		counts = append(counts, packed)
 	}
 	known := false
-	// Without a conflict target, ON CONFLICT needs no more than the right to insert.
-	// Only for a lease that the state knows, live or ended: counts of another migration must open
-	// no gate.
-	err := f.pool.QueryRow(ctx, `WITH known AS (SELECT FROM migrator.leases WHERE id = $2 AND migration = $1),
-		taken AS (INSERT INTO migrator.windows
-				(migration, incarnation, sequence, instance, epoch, config_hash, began_at, ended_at, discarded, counts)
-			SELECT $1, w.incarnation, w.sequence, w.instance, w.epoch, w.config_hash,
-			       now.at - (w.age + w.length) * interval '1 microsecond', now.at - w.age * interval '1 microsecond', w.discarded, w.counts
-			FROM unnest($3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bytea[])
-				AS w (incarnation, sequence, instance, epoch, config_hash, age, length, discarded, counts)
-			CROSS JOIN (SELECT clock_timestamp() AS at) now
-			JOIN migrator.epochs e ON e.migration = $1 AND e.epoch = w.epoch
-			WHERE EXISTS (SELECT FROM known)
-			ON CONFLICT DO NOTHING)
-		SELECT EXISTS (SELECT FROM known)`,
+	err := f.pool.QueryRow(ctx, `SELECT migrator.observe($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
 		f.migration, lease, incarnations, sequences, instances, epochs, hashes, ages, lengths, discarded, counts).Scan(&known)
 	switch {
 	case err != nil:
-		return statedb.Explain(err)
+		return explain(err)
 	case !known:
 		return dual.ErrLeaseLost
 	}
@@ -90,7 +78,7 @@ func packWindow(w telemetry.Window) ([]byte, error) {
 		return nil, fmt.Errorf("it has no epoch")
 	case w.Length < 0 || w.Length > maxLength:
 		return nil, fmt.Errorf("its length is %s: want 0 to %s", w.Length, maxLength)
-	case w.Discarded > math.MaxInt64 || w.Sequence == math.MaxInt64: // which ends no range of integers
+	case w.Discarded > maxDiscarded || w.Sequence < 0 || w.Sequence >= math.MaxInt64/2: // the highest integer ends no range
 		return nil, fmt.Errorf("its numbers are out of range")
 	}
 	if len(w.Counts) > statedb.MaxSeries {

@@ -13,6 +13,7 @@ type Action string
 const (
 	Init                Action = "init"                  // install or upgrade the state's schema
 	GrantOperator       Action = "grant-operator"        // role, if it is known
+	GrantApplication    Action = "grant-application"     // role, if it is known
 	SetStateURL         Action = "state-url"             // name the state database
 	Listen              Action = "listen"                // choose the address that HTTP listens at
 	SetMigrationFile    Action = "migration-file"        // name the migration file
@@ -66,7 +67,7 @@ const (
 // Actions lists all actions.
 func Actions() []Action {
 	return []Action{
-		Init, GrantOperator, SetStateURL, Listen, SetMigrationFile, Apply, AddField, DropField, ChangeField, LiftFence, Doctor, Status, Retry,
+		Init, GrantOperator, GrantApplication, SetStateURL, Listen, SetMigrationFile, Apply, AddField, DropField, ChangeField, LiftFence, Doctor, Status, Retry,
 		Advance, AdvanceDryRun, Approve, Override, Acknowledge, Resume, Reclaim, Rollback, RollbackTo, RollbackToGrace, RollbackToLegacy, AcceptMissing, Claim, TakeOver, Forget, Rehearse, SetAside, GateExplain,
 		FleetList, FleetEvict, BackfillRun,
 		ReconcileRun, ReconcileFull, ReconcileRepair, ReconcileFullRepair, ReconcileResume, ReconcileList, ReconcileShow,

@@ -84,6 +84,16 @@ func examine(ctx context.Context, conn *pgx.Conn) ([]store.Check, error) {
 		add("primary", store.Good, "", "it takes writes")
 	}
 	checks = append(checks, schemaChecks(ctx, conn, user, create)...)
+	open, err := openToAll(ctx, conn)
+	if err != nil {
+		return checks, err
+	}
+	if open {
+		add("connect", store.Warned, "REVOKE CONNECT ON DATABASE "+pgx.Identifier{database}.Sanitize()+" FROM PUBLIC, after GRANT CONNECT to the roles that need it",
+			"every role of the server may connect, and so take the locks that a move or a leader waits for")
+	} else {
+		add("connect", store.Good, "", "only roles that were granted it may connect")
+	}
 	if skew := now.Sub(halfway).Abs(); skew > clockSkew {
 		add("clock", store.Warned, "NTP on both machines", "the database's clock differs from this machine's by %s; leases use the database's clock", skew.Round(time.Millisecond))
 	} else {
@@ -94,6 +104,14 @@ func examine(ctx context.Context, conn *pgx.Conn) ([]store.Check, error) {
 			"synchronous_commit is %s and fsync %s: a crash of the server may lose acknowledged transitions and journalled keys", commit, fsync)
 	}
 	return checks, nil
+}
+
+// openToAll: whether PUBLIC may connect to the database. Advisory locks have no privilege of their own:
+// who connects may take any.
+func openToAll(ctx context.Context, q statedb.Querier) (open bool, err error) {
+	err = q.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
+		WHERE d.datname = current_database() AND a.grantee = 0 AND a.privilege_type = 'CONNECT')`).Scan(&open)
+	return open, err
 }
 
 func schemaChecks(ctx context.Context, conn *pgx.Conn, user string, create bool) []store.Check {

@@ -81,7 +81,7 @@ func TestALapsedLeaseIsNotRenewedAndBlocksOnlyAdvances(t *testing.T) {
 	walk(t, s, nil, shadowWrite, dualRead)
 	a := join(t, s, "a", pgfleet.Options{})
 	walk(t, s, []*instance{a}, cutover5)
-	must(t, ignore(s.Evict(t.Context(), testMigration, "a", "gone"), "still renews"))
+	must(t, ignore(s.Evict(t.Context(), testMigration, "a", "gone", false), "still renews"))
 	lapse(t, s, "a")
 	if _, err := a.Renew(t.Context(), a.grant.Lease, 4); !errors.Is(err, dual.ErrLeaseLost) {
 		t.Errorf("renewed: %v", err)
@@ -98,14 +98,14 @@ func TestALapsedLeaseIsNotRenewedAndBlocksOnlyAdvances(t *testing.T) {
 			t.Errorf("back to %s: %v", to, err)
 		}
 	}
-	must(t, ignore(s.Evict(t.Context(), testMigration, "b", "gone"), "lapsed are: a"))
-	must(t, ignore(s.Evict(t.Context(), testMigration, "a", ""), "needs a reason"))
-	must(t, s.Evict(t.Context(), testMigration, "a", "its machine was scrapped"))
+	must(t, ignore(s.Evict(t.Context(), testMigration, "b", "gone", false), "lapsed are: a"))
+	must(t, ignore(s.Evict(t.Context(), testMigration, "a", "", false), "needs a reason"))
+	must(t, s.Evict(t.Context(), testMigration, "a", "its machine was scrapped", false))
 	f, st = fleetOf(t, s)
 	if !f.Settled() || st.Dirty.IsZero() || st.LastCause != "evict" || st.LastReason != "its machine was scrapped" {
 		t.Errorf("evicted: %+v, %+v", f, st)
 	}
-	must(t, ignore(s.Evict(t.Context(), testMigration, "a", "gone"), "none has lapsed"))
+	must(t, ignore(s.Evict(t.Context(), testMigration, "a", "gone", false), "none has lapsed"))
 	if _, err := move(t.Context(), s, shadowWrite); err != nil {
 		t.Error(err)
 	}
@@ -357,8 +357,8 @@ func TestALeaseWhoseReplyWasLostBelongsToItsProcess(t *testing.T) {
 func TestATakenNameHoldsTheFirstRoute(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
-	first := join(t, s, "a", pgfleet.Options{Lease: time.Hour})
-	second := join(t, s, "a", pgfleet.Options{Lease: time.Hour})
+	first := join(t, s, "a", pgfleet.Options{Lease: 5 * time.Minute})
+	second := join(t, s, "a", pgfleet.Options{Lease: 5 * time.Minute})
 	if _, err := first.Renew(t.Context(), first.grant.Lease, 1); !errors.Is(err, dual.ErrLeaseLost) {
 		t.Errorf("renewed: %v", err)
 	}

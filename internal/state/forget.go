@@ -33,6 +33,7 @@ var forgottenTables = []struct{ name, where string }{
 	{"windows", "migration = $1"},
 	{"incarnations", "migration = $1"},
 	{"buckets", "migration = $1"},
+	{"unreadable", "migration = $1"},
 	{"outbox", "migration = $1"},
 	{"bypass", "migration = $1"},
 	{"columns_seen", "migration = $1"},

@@ -35,13 +35,12 @@ func rights(k Kind) []string {
 	case Application:
 		return []string{
 			`GRANT USAGE ON SCHEMA migrator TO %s`,
-			`GRANT SELECT ON migrator.migrations, migrator.epochs, ` + versionTable + ` TO %s`,
-			`GRANT UPDATE (lockable) ON migrator.migrations TO %s`, // to lock the row
-			`GRANT UPDATE (settled_at) ON migrator.epochs TO %s`,
-			`GRANT SELECT, INSERT, UPDATE ON migrator.leases, migrator.journal, migrator.return_journal TO %s`,
-			`GRANT INSERT ON migrator.windows TO %s`,
-			`GRANT EXECUTE ON FUNCTION migrator.rescue(text, bigint, text, jsonb) TO %s`,
-			`GRANT EXECUTE ON FUNCTION migrator.witness(text, bigint, text, integer, text) TO %s`,
+			`GRANT EXECUTE ON FUNCTION migrator.join_fleet(text, text, text, text, bigint, text, text), migrator.renew_lease(text, text, bigint, bigint),
+				migrator.leave_fleet(text, text), migrator.settle(text), migrator.journal_keys(text, bytea[], text[], bigint[], text[]),
+				migrator.has_journaled(text, bytea), migrator.return_keys(text, bigint, bytea[]),
+				migrator.observe(text, text, text[], bigint[], text[], bigint[], text[], bigint[], bigint[], bigint[], bytea[]),
+				migrator.report_fault(text, text, text, bigint, bigint, boolean), migrator.route(text), migrator.applied_file(text),
+				migrator.fleet_migrations(), migrator.take_reads_back(text, bigint, text), migrator.witness(text, bigint, text, integer, text) TO %s`,
 		}
 	case Operator:
 		return []string{
@@ -70,6 +69,11 @@ func (s *Store) Grant(ctx context.Context, g Grant) error {
 	}
 	role := pgx.Identifier{g.Role}.Sanitize()
 	err := pgx.BeginTxFunc(ctx, s.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
+		if g.Kind == Application {
+			if err := takeTables(ctx, tx, g.Role); err != nil {
+				return err
+			}
+		}
 		for _, statement := range statements {
 			if _, err := tx.Exec(ctx, fmt.Sprintf(statement, role)); err != nil {
 				return err
@@ -91,6 +95,27 @@ func (s *Store) Grant(ctx context.Context, g Grant) error {
 		return hint.Errorf(hint.Hint{Text: "CREATE ROLE " + role + " LOGIN"}, "the role %q does not exist in the state database", g.Role)
 	}
 	return statedb.Explain(err)
+}
+
+// takeTables takes the tables away that earlier releases gave to an application's role, and that their
+// applications write. A role that has them by another right keeps them.
+func takeTables(ctx context.Context, tx pgx.Tx, role string) error {
+	var keeps bool
+	err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner WHERE n.nspname = 'migrator' AND r.rolname = $1)
+		OR EXISTS (SELECT FROM migrator.grants WHERE role = $1 AND kind <> 'application')
+		OR NOT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`, role).Scan(&keeps)
+	if err != nil || keeps {
+		return err
+	}
+	for _, statement := range []string{
+		`REVOKE ALL ON ALL TABLES IN SCHEMA migrator FROM %s`, // also of their columns
+		`REVOKE ALL ON FUNCTION migrator.rescue(text, bigint, text, jsonb) FROM %s`,
+	} {
+		if _, err := tx.Exec(ctx, fmt.Sprintf(statement, pgx.Identifier{role}.Sanitize())); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // allMigrations is the migration of a grant for all.

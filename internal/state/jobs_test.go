@@ -38,7 +38,7 @@ func TestABackfillWaitsUntilAllHaveLeftLegacy(t *testing.T) {
 	a.ack(t, 2)
 	lapse(t, s, "b")
 	refused("b may still be on legacy")
-	must(t, s.Evict(t.Context(), testMigration, "b", "gone"))
+	must(t, s.Evict(t.Context(), testMigration, "b", "gone", false))
 	_ = b
 	c := join(t, s, "c", pgfleet.Options{})
 	p, release, err := backfills.New(s.Pool(), testMigration).Begin(t.Context())

@@ -15,9 +15,14 @@ import (
 )
 
 const (
-	leadAsk      = time.Second      // how often a standby asks for the lock, and a leader checks that it still has it
-	leadPatience = 3 * time.Second  // how long the leader's connection may take to answer
-	leadRetry    = 15 * time.Second // longest wait between two attempts to connect
+	leadAsk      = time.Second     // how often a standby asks for the lock, and a leader checks that it still has it
+	leadPatience = 3 * time.Second // how long the leader's connection may take to answer
+	// A session that keeps the lock without being a leader is reported after some times of asking, and
+	// again each minute.
+	strangerAfter = 3
+	reportHolder  = 60
+	leaderName    = "migrator leader"
+	leadRetry     = 15 * time.Second // longest wait between two attempts to connect
 )
 
 // errLeadershipLost reports that the session which had the lock, or waited for it, ended.
@@ -70,7 +75,7 @@ func (s *Store) leadOnce(ctx context.Context, name string, lead func(ctx context
 	}()
 	// A standby polls. Waiting inside pg_advisory_lock would keep a snapshot open for days and
 	// so hold back vacuum, perhaps in the legacy database.
-	for {
+	for asked := 1; ; asked++ {
 		// A standby of the database gives no lock: its advisory locks are not those of the primary,
 		// and there would be two leaders.
 		got, err := askOn(ctx, conn, `SELECT CASE WHEN pg_is_in_recovery() THEN false
@@ -80,6 +85,9 @@ func (s *Store) leadOnce(ctx context.Context, name string, lead func(ctx context
 		}
 		if got {
 			break
+		}
+		if asked%reportHolder == strangerAfter {
+			s.reportStranger(ctx, conn, name)
 		}
 		if err := statedb.Sleep(ctx, leadAsk); err != nil {
 			return false, err
@@ -110,9 +118,19 @@ func (s *Store) leadOnce(ctx context.Context, name string, lead func(ctx context
 	return true, result
 }
 
+// reportStranger reports a session that has the leader's lock and does not call itself a leader: then
+// nobody may be leading.
+func (s *Store) reportStranger(ctx context.Context, conn *pgx.Conn, name string) {
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), leadPatience)
+	defer cancel()
+	if holder, err := statedb.LockHolder(limited, conn, "migrator leader "+name); err == nil && holder.PID != 0 && holder.Application != leaderName {
+		statedb.Blocked(ctx, holder)
+	}
+}
+
 func (s *Store) leadConn(ctx context.Context) (*pgx.Conn, error) {
 	cfg := s.pool.Config().ConnConfig.Copy()
-	cfg.RuntimeParams["application_name"] = "migrator leader"
+	cfg.RuntimeParams["application_name"] = leaderName
 	limited, cancel := context.WithTimeout(ctx, leadPatience)
 	defer cancel()
 	conn, err := pgx.ConnectConfig(limited, cfg)

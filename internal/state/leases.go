@@ -47,9 +47,10 @@ func readLeases(ctx context.Context, q statedb.Querier, migration string) (lease
 }
 
 // Evict ends the lapsed lease of an instance that an operator confirms has stopped.
-// It refuses an instance that still renews. The writes in the instance's queue are not
-// applied any more: the migration is marked dirty.
-func (s *Store) Evict(ctx context.Context, migration, instance, reason string) error {
+// It refuses an instance that still renews, unless by force: then its lease can't be renewed any more,
+// and counts until it expires, five minutes from now at most. The writes in the instance's queue are
+// not applied any more: the migration is marked dirty.
+func (s *Store) Evict(ctx context.Context, migration, instance, reason string, force bool) error {
 	if strings.TrimSpace(reason) == "" {
 		return errors.New("an eviction needs a reason: how you know that the instance has stopped")
 	}
@@ -59,16 +60,19 @@ func (s *Store) Evict(ctx context.Context, migration, instance, reason string) e
 			return err
 		}
 		// Under the lock: the instance can't renew between this check and the eviction.
-		if err := evictable(leases, instance); err != nil {
+		if err := evictable(leases, instance, force); err != nil {
 			return err
 		}
 		// [unclean-mark]: no process knows what the instance had in flight. [lapsed-blocks]: only a
-		// lapsed lease is evicted: an instance that renews would continue without one.
-		rows, err := tx.Query(ctx, `UPDATE migrator.leases l SET ended = 'evicted', ended_at = clock_timestamp(),
-				lost_at = CASE WHEN `+statedb.MayHaveLostWritesSQL+` THEN clock_timestamp() END
-			WHERE migration = $1 AND instance = $2 AND ended_at IS NULL AND expires_at <= clock_timestamp()
+		// lapsed lease is evicted: an instance that renews would continue without one. By force its
+		// route counts until it would have expired, by the longest lease that the state gives.
+		rows, err := tx.Query(ctx, `WITH now AS (SELECT clock_timestamp() AS at)
+			UPDATE migrator.leases l SET ended = 'evicted', ended_at = least(greatest(l.expires_at, now.at), now.at + interval '5 minutes'),
+				lost_at = CASE WHEN `+statedb.MayHaveLostWritesSQL+` THEN least(greatest(l.expires_at, now.at), now.at + interval '5 minutes') END
+			FROM now
+			WHERE migration = $1 AND instance = $2 AND (ended_at IS NULL OR $3 AND ended = 'superseded' AND ended_at > now.at) AND (expires_at <= now.at OR $3)
 			RETURNING json_build_object('lease', id, 'about', about, 'acknowledged_epoch', acknowledged_epoch,
-				'expired', expires_at, 'dirty', lost_at IS NOT NULL)::text`, migration, instance)
+				'expired', expires_at, 'dirty', lost_at IS NOT NULL, 'counts_until', ended_at)::text`, migration, instance, force)
 		if err != nil {
 			return err
 		}
@@ -76,7 +80,7 @@ func (s *Store) Evict(ctx context.Context, migration, instance, reason string) e
 		if err != nil {
 			return err
 		}
-		return note(ctx, tx, migration, phases.CauseEvict, reason, map[string]any{"instance": instance, "leases": statedb.RawList(ended)})
+		return note(ctx, tx, migration, phases.CauseEvict, reason, map[string]any{"instance": instance, "forced": force, "leases": statedb.RawList(ended)})
 	})
 	if err == nil {
 		failpoint.Here("state.evict.committed")
@@ -85,7 +89,7 @@ func (s *Store) Evict(ctx context.Context, migration, instance, reason string) e
 	return err
 }
 
-func evictable(leases []phases.Lease, instance string) error {
+func evictable(leases []phases.Lease, instance string, force bool) error {
 	list := hint.Hint{Do: hint.FleetList}
 	var lapsed []string
 	var live *phases.Lease
@@ -100,6 +104,8 @@ func evictable(leases []phases.Lease, instance string) error {
 		}
 	}
 	switch {
+	case live != nil && force:
+		return nil
 	case live != nil:
 		return hint.Errorf(hint.Hint{Do: hint.FleetList, Text: "or stop the instance: a clean stop ends its lease"},
 			"%s still renews its lease (last at %s); if it was killed, the lease expires at %s",

@@ -65,6 +65,11 @@ func (s *sums) add(key bucketKey, instances, counts []byte) error {
 	if err != nil {
 		return err
 	}
+	s.merge(key, instances, list)
+	return nil
+}
+
+func (s *sums) merge(key bucketKey, instances []byte, list []telemetry.Count) {
 	into := s.all[key]
 	if into == nil {
 		into = &sum{Bucket: telemetry.Bucket{Epoch: key.epoch, ConfigHash: key.hash, Began: key.began, Ended: key.began.Add(key.width)}}
@@ -76,6 +81,20 @@ func (s *sums) add(key bucketKey, instances, counts []byte) error {
 		into.Add(list)
 	}
 	into.instances = append(into.instances, bytes.Clone(instances))
+}
+
+// addWindow is add for what an instance reported.
+func (s *sums) addWindow(key bucketKey, instance, counts []byte) error {
+	list, err := s.unpk.Unpack(counts)
+	if err != nil {
+		return err
+	}
+	for _, c := range list {
+		if c.N > maxCount {
+			return fmt.Errorf("it counts %d of %s", c.N, c.Operation)
+		}
+	}
+	s.merge(key, instance, list)
 	return nil
 }
 
@@ -134,11 +153,9 @@ func (s *Store) observed(ctx context.Context, migration string, since time.Time,
 			WHERE migration = $1 AND began_at > $2 AND began_at + seconds * interval '1 second' > $3`, migration, since.Add(-coarse), since); err != nil {
 			return err
 		}
-		_, bad, err := sums.readWindows(ctx, tx, coarseBefore(now), `SELECT epoch, config_hash, ended_at, instance, counts FROM migrator.windows w
-			WHERE migration = $1 AND ended_at > $2 AND `+notCounted, migration, since)
-		if err == nil && bad != nil {
-			err = bad
-		}
+		// What can't be read is left out: one such window must not stop the triggers. The roll-up counts it.
+		_, _, _, err := sums.readWindows(ctx, tx, coarseBefore(now), `SELECT epoch, config_hash, ended_at, instance, counts FROM migrator.windows w
+			WHERE migration = $1 AND ended_at > $2 AND `+sound+` AND `+notCounted, migration, since)
 		return err
 	})
 	if err != nil {
@@ -181,12 +198,15 @@ func (s *sums) readBuckets(ctx context.Context, q statedb.Querier, boundary time
 	return err
 }
 
-// readWindows adds n rows of epoch, config_hash, ended_at, instance, counts. bad reports
-// a window among them that can't be read.
-func (s *sums) readWindows(ctx context.Context, q statedb.Querier, boundary time.Time, sql string, args ...any) (n int64, bad, err error) {
+// maxCount is more than an instance can do in a window, and far from where sums overflow.
+const maxCount = 1 << 40
+
+// readWindows adds n rows of epoch, config_hash, ended_at, instance, counts. bad reports one of the
+// unread windows among them: those that can't be read.
+func (s *sums) readWindows(ctx context.Context, q statedb.Querier, boundary time.Time, sql string, args ...any) (n, unread int64, bad, err error) {
 	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {
-		return 0, nil, err
+		return 0, 0, nil, err
 	}
 	var epoch int64
 	var hash, instance string
@@ -197,12 +217,14 @@ func (s *sums) readWindows(ctx context.Context, q statedb.Querier, boundary time
 		key := keyOf(ended, boundary, epoch, hash)
 		if b := s.all[key]; b != nil && len(b.Counts) > statedb.ManySeries {
 			bad = fmt.Errorf("the bucket of %s, epoch %d, has %d series", key.began.Format(time.RFC3339), epoch, len(b.Counts))
+			unread++
 			return nil
 		}
-		if err := s.add(key, instanceHash(instance), counts); err != nil {
+		if err := s.addWindow(key, instanceHash(instance), counts); err != nil {
 			bad = fmt.Errorf("a window of %s, epoch %d, that ended at %s: %w", instance, epoch, ended.UTC().Format(time.RFC3339), err)
+			unread++
 		}
 		return nil
 	})
-	return n, bad, err
+	return n, unread, bad, err
 }

@@ -20,7 +20,7 @@ const (
 // returns how many windows it has added. Call it every ten seconds: Observed reads each
 // window that is in no bucket yet. It may be interrupted anywhere, and run concurrently; a
 // window that is reported late, or twice, counts once. Windows that can't be read are
-// skipped, and reported by the error.
+// deleted, counted (Status.UnreadableWindows), and reported by the error.
 func (s *Store) RollUp(ctx context.Context, migration string) (windows int64, err error) {
 	for {
 		var n int64
@@ -42,7 +42,7 @@ func (s *Store) RollUp(ctx context.Context, migration string) (windows int64, er
 	}
 }
 
-func rollUp(ctx context.Context, tx pgx.Tx, migration string) (n int64, bad, err error) {
+func rollUp(ctx context.Context, tx pgx.Tx, migration string) (n int64, bad, failure error) {
 	// Other processes that roll up wait; no other code writes buckets.
 	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('migrator roll-up ' || $1, 0))`, migration); err != nil {
 		return 0, nil, err
@@ -53,10 +53,14 @@ func rollUp(ctx context.Context, tx pgx.Tx, migration string) (n int64, bad, err
 	}
 	boundary := coarseBefore(now)
 	sums := newSums()
+	unsound, err := setUnsoundAside(ctx, tx, migration)
+	if err != nil {
+		return 0, nil, err
+	}
 	// All parts of the statement see the incarnations as they were before it.
 	// Windows are deleted, marked as counted and added up in one transaction: interrupted anywhere,
 	// each counts once.
-	n, bad, err = sums.readWindows(ctx, tx, boundary, `WITH taken AS (DELETE FROM migrator.windows
+	n, unread, bad, err := sums.readWindows(ctx, tx, boundary, `WITH taken AS (DELETE FROM migrator.windows
 			WHERE migration = $1 AND (incarnation, sequence) IN (SELECT incarnation, sequence FROM migrator.windows WHERE migration = $1 LIMIT $2)
 			RETURNING *),
 		fresh AS MATERIALIZED (SELECT * FROM taken w WHERE `+notCounted+`),
@@ -68,6 +72,14 @@ func rollUp(ctx context.Context, tx pgx.Tx, migration string) (n int64, bad, err
 		SELECT epoch, config_hash, ended_at, instance, counts FROM fresh`, migration, rollUpAtOnce)
 	if err != nil {
 		return 0, nil, err
+	}
+	if unsound > 0 {
+		bad = fmt.Errorf("%d windows have a sequence number, a time or an epoch that can't be", unsound)
+	}
+	if bad != nil {
+		if _, err := tx.Exec(ctx, `SELECT migrator.count_unreadable($1, $2, $3)`, migration, unsound+unread, statedb.CleanText(bad.Error())); err != nil {
+			return 0, nil, err
+		}
 	}
 	const columns = `began_at, seconds, epoch, config_hash, instances, counts`
 	if err := sums.readBuckets(ctx, tx, boundary, `DELETE FROM migrator.buckets
@@ -89,6 +101,19 @@ func rollUp(ctx context.Context, tx pgx.Tx, migration string) (n int64, bad, err
 	b.Queue(`DELETE FROM migrator.buckets WHERE migration = $1 AND began_at < $2`, migration, now.Add(-keepBuckets))
 	b.Queue(`DELETE FROM migrator.incarnations WHERE migration = $1 AND last_at < $2`, migration, now.Add(-keepBuckets))
 	return n, bad, tx.SendBatch(ctx, b).Close()
+}
+
+// sound is true of a window that can be added up: a highest integer ends no range, an infinite time is
+// in no bucket, and no instance has been in an epoch that is not there.
+const sound = `w.sequence BETWEEN 0 AND 4611686018427387903 AND w.discarded BETWEEN 0 AND 1000000000000
+	AND isfinite(w.began_at) AND isfinite(w.ended_at) AND w.ended_at < now() + interval '1 day'
+	AND EXISTS (SELECT FROM migrator.epochs e WHERE e.migration = w.migration AND e.epoch = w.epoch)`
+
+// setUnsoundAside deletes windows that would stop the roll-up, and every decision on telemetry with it.
+// No function of the schema takes one; a dump of an earlier release may have some.
+func setUnsoundAside(ctx context.Context, tx pgx.Tx, migration string) (int64, error) {
+	tag, err := tx.Exec(ctx, `DELETE FROM migrator.windows w WHERE w.migration = $1 AND NOT (`+sound+`)`, migration)
+	return tag.RowsAffected(), err
 }
 
 func (s *sums) keys() (began []time.Time, seconds []int32, epochs []int64, hashes []string) {

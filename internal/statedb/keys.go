@@ -14,18 +14,6 @@ func Fenced(p phases.Phase) bool {
 	return w == phases.WritesWait || w == phases.WritesTarget
 }
 
-// JournalingPhases are the phases in which a change that the target lacks is journalled.
-// [no-journal-fails]: none from fenced on, where no repair from legacy is possible.
-func JournalingPhases() []string {
-	var open []string
-	for _, p := range phases.Order {
-		if !Fenced(p) {
-			open = append(open, string(p))
-		}
-	}
-	return open
-}
-
 // KeyBytes returns the keys' bytes in order, each once.
 func KeyBytes(keys []record.Key) [][]byte {
 	raw := make([][]byte, len(keys))

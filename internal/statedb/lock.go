@@ -14,11 +14,8 @@ import (
 )
 
 // The turnstile's number is a hash of the migration's name: two migrations that
-// share one wait for each other, no more.
-const (
-	TurnstileShared    = `SELECT pg_advisory_xact_lock_shared(hashtextextended('migrator route ' || $1, 0))`
-	TurnstileExclusive = `SELECT pg_advisory_xact_lock(hashtextextended('migrator route ' || $1, 0))`
-)
+// share one wait for each other, no more. migrator.enter takes it in share mode.
+const TurnstileExclusive = `SELECT pg_advisory_xact_lock(hashtextextended('migrator route ' || $1, 0))`
 
 // Exclusive runs f in a transaction that has the migration's row alone: no instance joins, renews
 // or journals until it ends. If its process freezes, the database ends it after patience, and with
@@ -27,6 +24,7 @@ func Exclusive(ctx context.Context, pool *pgxpool.Pool, migration string, patien
 	// The transaction that has the row may be of a frozen process: the database ends it after
 	// patience.
 	ctx = WithPatience(ctx, patience+phases.StatementWithin)
+	var blocker Blocker
 	err := pgx.BeginTxFunc(ctx, pool, ReadCommitted, func(tx pgx.Tx) error {
 		found := false
 		b := &pgx.Batch{}
@@ -36,15 +34,18 @@ func Exclusive(ctx context.Context, pool *pgxpool.Pool, migration string, patien
 		b.Queue(TurnstileExclusive, migration)
 		b.Queue(`SELECT true FROM migrator.migrations WHERE name = $1 FOR UPDATE`, migration).
 			Query(func(rows pgx.Rows) error { found = rows.Next(); return rows.Err() })
-		if err := tx.SendBatch(ctx, b).Close(); err != nil {
+		end := watchBlocker(ctx, pool, tx.Conn().PgConn().PID())
+		err := tx.SendBatch(ctx, b).Close()
+		if blocker = end(); err != nil {
 			return err
 		}
+		blocker = Blocker{} // it has let go
 		if !found {
 			return UnknownMigration(ctx, tx, migration)
 		}
 		return f(tx)
 	})
-	return Explain(err)
+	return named(Explain(err), blocker)
 }
 
 // JobLock is the lock of the one process that runs a job, and the connection whose
@@ -120,17 +121,9 @@ func (r *JobLock) close(unlock bool) {
 // JobHolder names the session that has the job, for the error that refuses a second
 // one; "" if it is not known.
 func JobHolder(ctx context.Context, q Querier, job string) string {
-	var since time.Time
-	var pid int32
-	var from string
-	err := q.QueryRow(ctx, `SELECT a.pid, a.backend_start, coalesce(host(a.client_addr), 'this host')
-		FROM pg_locks l JOIN pg_stat_activity a USING (pid), hashtextextended('migrator job ' || $1, 0) h
-		WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
-		  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-		  AND l.classid::bigint = (h >> 32) & 4294967295 AND l.objid::bigint = h & 4294967295
-		LIMIT 1`, job).Scan(&pid, &since, &from)
-	if err != nil {
+	b, err := LockHolder(ctx, q, "migrator job "+job)
+	if err != nil || b.PID == 0 {
 		return ""
 	}
-	return fmt.Sprintf(" (from %s, since %s, database session %d)", from, since.UTC().Format(time.RFC3339), pid)
+	return fmt.Sprintf(" (%s)", b)
 }

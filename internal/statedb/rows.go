@@ -59,10 +59,15 @@ func UnknownMigration(ctx context.Context, q Querier, migration string) error {
 		return Explain(err)
 	}
 	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	switch {
-	case err != nil:
+	if err != nil {
 		return Explain(err)
-	case len(names) == 0:
+	}
+	return UnknownAmong(migration, names)
+}
+
+// UnknownAmong returns an error that wraps ErrUnknownMigration and lists those that there are.
+func UnknownAmong(migration string, names []string) error {
+	if len(names) == 0 {
 		return hint.Errorf(hint.Hint{Do: hint.Apply}, "%w as %q: none has been applied", ErrUnknownMigration, migration)
 	}
 	return hint.Errorf(hint.Hint{Do: hint.Apply, Text: "or name one that there is"}, "%w as %q: there are %s", ErrUnknownMigration, migration, strings.Join(names, ", "))
@@ -119,10 +124,12 @@ SELECT m.name, m.phase, m.percent, m.epoch, ` + ShadowSQL + `, m.phase_since, m.
        m.moves, m.fields_epoch, m.former_moves <> '',
        coalesce((SELECT jsonb_agg(x.one ORDER BY s.side, x.at) FROM migrator.columns_seen s, jsonb_array_elements(s.changes) WITH ORDINALITY AS x (one, at) WHERE s.migration = m.name), '[]')::text,
        (SELECT min(s.seen_at) FROM migrator.columns_seen s WHERE s.migration = m.name),
-       f.witness, f.phase, f.percent, f.epoch, f.first_at, f.first_at + m.lease_ms * interval '1 millisecond'
+       f.witness, f.phase, f.percent, f.epoch, f.first_at, f.first_at + m.lease_ms * interval '1 millisecond',
+       coalesce(u.windows, 0), coalesce(u.last_why, '')
 FROM migrator.migrations m
 CROSS JOIN server
 LEFT JOIN migrator.marks k ON k.migration = m.name
+LEFT JOIN migrator.unreadable u ON u.migration = m.name
 LEFT JOIN migrator.parts p ON p.migration = m.name
 LEFT JOIN migrator.returns r ON r.migration = m.name
 LEFT JOIN LATERAL (SELECT max(c.began_at) AS began_at FROM migrator.reconcile_runs c
@@ -156,7 +163,8 @@ func ScanStatus(row pgx.CollectableRow) (st phases.Status, err error) {
 		&st.ReturnKeys, &st.ReturnRest, &st.FirstFenceEra, &st.ReturnRate, &st.SetsAside, &st.SetAside, &st.ReturnFinal, &st.JournalKeys, &st.LastCause, &st.LastReason, &st.LastActor, &st.Environment, &st.ReturnJournalLost,
 		&st.AcceptedMissing, &st.Unclean, &st.TargetLost, &seen, &st.TargetDoubted, &st.LegacyChanged,
 		&st.Moves, &st.FieldsEpoch, &st.FieldsOpen, &columns, &columnsSeen,
-		&lost.reporter, &lost.phase, &lost.percent, &lost.epoch, &lost.since, &lost.over)
+		&lost.reporter, &lost.phase, &lost.percent, &lost.epoch, &lost.since, &lost.over,
+		&st.UnreadableWindows, &st.UnreadableWhy)
 	if lost.epoch != nil {
 		st.StateLoss = &phases.StateLoss{
 			Instance: *lost.reporter, Since: *lost.since, LeasesOver: *lost.over,

@@ -47,6 +47,7 @@ func (a *audit) scenario() {
 	a.expect(clitest.Usage, "phase", "advance", "--to", "grace")
 	a.lapse("shop-2")
 	a.expect(clitest.Done, "fleet", "list")
+	o.SQL(o.State, `INSERT INTO migrator.unreadable (migration, windows, last_at, last_why) VALUES ('products', 1, now(), 'a test')`)
 	a.expect(clitest.Done, "doctor")
 	a.expect(clitest.Done, "status")
 	a.expect(clitest.Usage, "fleet", "evict", "shop-2")
