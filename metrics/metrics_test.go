@@ -72,7 +72,7 @@ func reading() metrics.Reading {
 		LastClean: time.UnixMilli(1_900_000_000_500), Coverage: 0.25,
 		Snapshot: phases.Snapshot{
 			Status: phases.Status{
-				Migration: "products", Route: phases.Route{Phase: phases.Cutover, Percent: 2550, Epoch: 12}, JournalKeys: 7, Reversible: true,
+				Migration: "products", Route: phases.Route{Phase: phases.Cutover, Percent: 2550, Epoch: 12}, JournalKeys: 7, UnreadableWindows: 2, Reversible: true,
 				Columns: []phases.Column{{Change: "added"}, {Change: "dropped", Broken: true}, {Change: "null"}},
 			},
 			Fleet:     phases.Fleet{Live: 5, Behind: 2, Lapsed: []string{"x"}, Other: []string{"y"}},

@@ -65,7 +65,8 @@ func run(ctx context.Context, args []string, io streams) int {
 	root.SetOut(out)
 	root.SetErr(io.err)
 	ctx = statedb.OnBlocked(ctx, func(b statedb.Blocker) {
-		c.note("waiting for %s; try: %s", b, c.given.text(b.Hint()))
+		c.note("waiting for %s", b)
+		c.note("  try: %s", c.given.text(b.Hint()))
 	})
 	err := root.ExecuteContext(ctx)
 	if err == nil && out.err != nil {

@@ -16,7 +16,6 @@ import (
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/internal/hint"
-	"github.com/stranglerfig/migrator/internal/pgfail"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
@@ -106,13 +105,7 @@ func (f *Fleet) oneTrip(ctx context.Context, call string, args []any, to ...any)
 }
 
 // explain is statedb.Explain, for a role that is granted as an application's.
-func explain(err error) error {
-	var refused *statedb.NotAllowedError
-	if pgfail.SQLState(err) == pgfail.NoPrivilege && !errors.As(statedb.Explain(err), &refused) {
-		return hint.Errorf(hint.Hint{Do: hint.GrantApplication, Text: "as the role that owns the schema"}, "the application's role lacks a privilege in the state database: %w", err)
-	}
-	return statedb.Explain(err)
-}
+func explain(err error) error { return statedb.ExplainFor(err, hint.GrantApplication) }
 
 // unknown explains that there is no such migration.
 func (f *Fleet) unknown(ctx context.Context) error {
@@ -278,7 +271,7 @@ func (f *Fleet) ReportStateLoss(ctx context.Context, pinned phases.Route) error 
 		name = *i
 	}
 	// [loss-held]: the route counts as live from here on, and every move takes a higher epoch.
-	return explain(statedb.RecordStateLoss(ctx, f.pool, f.migration, name, pinned))
+	return statedb.RecordStateLoss(ctx, f.pool, f.migration, name, pinned)
 }
 
 func generatedName() string {

@@ -328,6 +328,6 @@ func TestAnEarlierApplicationGoesOn(t *testing.T) {
 	must(t, err)
 	defer f.Close()
 	if _, err := f.Renew(t.Context(), "id1", 1); err != nil {
-		t.Errorf("an application of this release goes on with the lease: %v", err)
+		t.Errorf("an application of this release does not renew the lease: %v", err)
 	}
 }

@@ -119,7 +119,7 @@ func (s *Store) leadOnce(ctx context.Context, name string, lead func(ctx context
 }
 
 // reportStranger reports a session that has the leader's lock and does not call itself a leader: then
-// nobody may be leading.
+// the migration may be without one.
 func (s *Store) reportStranger(ctx context.Context, conn *pgx.Conn, name string) {
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), leadPatience)
 	defer cancel()

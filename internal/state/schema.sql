@@ -955,14 +955,15 @@ $function$;
 
 CREATE OR REPLACE FUNCTION migrator.fleet_role(of_migration text)
  RETURNS text
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT coalesce((SELECT g.role FROM migrator.grants g JOIN pg_roles r ON r.rolname = g.role
+BEGIN
+    RETURN coalesce((SELECT g.role FROM migrator.grants g JOIN pg_roles r ON r.rolname = g.role
                      WHERE g.kind = 'application' AND g.migration IN ('*', of_migration) AND pg_has_role(session_user, r.oid, 'MEMBER')
-                     ORDER BY g.role <> session_user, g.role LIMIT 1), session_user)
-$function$;
+                     ORDER BY g.role <> session_user, g.role LIMIT 1), session_user);
+END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.has_journaled(of_migration text, of_key bytea)
  RETURNS boolean
@@ -987,13 +988,16 @@ $function$;
 
 CREATE OR REPLACE FUNCTION migrator.holds(of_role text)
  RETURNS boolean
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT of_role IS NULL OR of_role = session_user
-        OR EXISTS (SELECT FROM pg_roles r WHERE r.rolname = of_role AND pg_has_role(session_user, r.oid, 'MEMBER'))
-$function$;
+BEGIN
+    IF of_role IS NULL OR of_role = session_user THEN
+        RETURN true;
+    END IF;
+    RETURN EXISTS (SELECT FROM pg_roles r WHERE r.rolname = of_role AND pg_has_role(session_user, r.oid, 'MEMBER'));
+END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.join_fleet(of_migration text, of_lease text, of_instance text, of_about text, length_ms bigint, previous text, of_moves text)
  RETURNS TABLE(phase text, percent integer, epoch bigint, shadow text, lease_ms bigint, renew_ms bigint, fence_era bigint, reversible boolean, config_hash text, mark_owner text, mark_incarnation text, mark_beat bigint, applied text)
@@ -1036,7 +1040,8 @@ BEGIN
         VALUES (of_lease, m.name, of_instance, left(of_about, 1000), least(m.epoch, before.acknowledged_epoch), now_at, now_at,
                 now_at + migrator.lease_length(length_ms, m.lease_ms), coalesce(before.origin, of_lease), of_moves, migrator.fleet_role(of_migration));
     RETURN QUERY SELECT m.phase::text, m.percent, m.epoch, migrator.shadow_of(m), least(m.lease_ms, 300000), m.renew_ms, m.fence_era, m.reversible,
-        m.config_hash, k.owner, k.incarnation, k.confirmed, m.moves FROM (SELECT) one LEFT JOIN migrator.mark_of(of_migration) k ON true;
+        m.config_hash, of_migration || '@' || i.id, k.incarnation, k.confirmed, m.moves
+        FROM (SELECT) one LEFT JOIN (migrator.marks k CROSS JOIN migrator.identity i) ON k.migration = of_migration;
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.journal_keys(of_migration text, keys bytea[], versions text[], changed bigint[], reasons text[])
@@ -1173,20 +1178,22 @@ END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.live_routes(of_migration text)
  RETURNS TABLE(phase text, percent integer, epoch bigint)
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+#variable_conflict use_column
+BEGIN
     -- [held-routes], [journal-held]: from the lowest epoch that a counted lease acknowledged: its
     -- instance may be on any later one. [lapsed-held]: on routes that read the target alone a lapsed
     -- lease counts too. [loss-held]: epochs that were only reported are rows of epochs as well.
-    SELECT e.phase, e.percent, e.epoch FROM migrator.epochs e
+    RETURN QUERY SELECT e.phase::text, e.percent, e.epoch FROM migrator.epochs e
     WHERE e.migration = of_migration AND e.epoch >= (SELECT min(l.acknowledged_epoch) FROM migrator.leases l
         WHERE l.migration = of_migration AND (l.expires_at > clock_timestamp()
               OR e.phase IN ('fenced', 'lifting', 'returning', 'retain', 'complete'))
           AND (l.ended_at IS NULL OR l.ended_at > clock_timestamp()))
-    ORDER BY e.epoch DESC
-$function$;
+    ORDER BY e.epoch DESC;
+END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.lose_legacy(of_migration text, why text)
  RETURNS void
@@ -1262,16 +1269,20 @@ $function$;
 
 CREATE OR REPLACE FUNCTION migrator.may(of_kind text, of_migration text)
  RETURNS boolean
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    -- pg_has_role is true for a superuser, whatever the role. A row of a role that was dropped joins nothing.
-    SELECT pg_has_role(session_user, (SELECT nspowner FROM pg_namespace WHERE nspname = 'migrator'), 'MEMBER')
-        OR EXISTS (SELECT FROM migrator.grants g JOIN pg_roles r ON r.rolname = g.role
-                   WHERE (g.kind = of_kind OR of_kind = 'viewer' AND g.kind IN ('operator', 'decider'))
-                     AND g.migration IN ('*', of_migration) AND pg_has_role(session_user, r.oid, 'MEMBER'))
-$function$;
+BEGIN
+    -- A row of a role that was dropped joins nothing.
+    IF EXISTS (SELECT FROM migrator.grants g JOIN pg_roles r ON r.rolname = g.role
+               WHERE (g.kind = of_kind OR of_kind = 'viewer' AND g.kind IN ('operator', 'decider'))
+                 AND g.migration IN ('*', of_migration) AND pg_has_role(session_user, r.oid, 'MEMBER')) THEN
+        RETURN true;
+    END IF;
+    -- pg_has_role is true for a superuser, whatever the role.
+    RETURN pg_has_role(session_user, (SELECT nspowner FROM pg_namespace WHERE nspname = 'migrator'), 'MEMBER');
+END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.move(in_migration text, in_from_epoch bigint, in_phase text, in_percent integer, in_cause text, in_reason text, in_evidence jsonb, in_attempt text, in_fence_era bigint)
  RETURNS bigint
@@ -1535,8 +1546,8 @@ BEGIN
         settles := EXISTS (SELECT FROM migrator.epochs e WHERE e.migration = of_migration AND e.epoch = m.epoch AND e.settled_at IS NULL);
     END IF;
     RETURN QUERY SELECT m.phase::text, m.percent, m.epoch, migrator.shadow_of(m), least(m.lease_ms, 300000), m.renew_ms, m.fence_era, m.reversible,
-        m.config_hash, k.owner, k.incarnation, k.confirmed, m.moves, mine.instance, mine.moves, settles
-        FROM (SELECT) one LEFT JOIN migrator.mark_of(of_migration) k ON true;
+        m.config_hash, of_migration || '@' || i.id, k.incarnation, k.confirmed, m.moves, mine.instance, mine.moves, settles
+        FROM (SELECT) one LEFT JOIN (migrator.marks k CROSS JOIN migrator.identity i) ON k.migration = of_migration;
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.report_fault(of_migration text, of_lease text, of_fault text, executed bigint, first_age bigint, is_over boolean)
@@ -1745,12 +1756,13 @@ END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.shadow_of(m migrator.migrations)
  RETURNS text
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT CASE WHEN m.phase IN ('cutover', 'grace') THEN m.config #>> ARRAY['phases', m.phase::text, 'shadow'] END
-$function$;
+BEGIN
+    RETURN CASE WHEN m.phase IN ('cutover', 'grace') THEN m.config #>> ARRAY['phases', m.phase::text, 'shadow'] END;
+END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.sign_approval()
  RETURNS trigger

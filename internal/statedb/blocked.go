@@ -15,8 +15,8 @@ import (
 // blockedAfter is how long a lock may be waited for before the session that has it is named.
 const blockedAfter = 2 * time.Second
 
-// Blocker is a session that has a lock which another one waits for. Whoever may connect may take
-// the advisory locks, so it need not be migrator's.
+// Blocker is a session that has a lock which another one waits for. Every session may take the
+// advisory locks, so it need not be migrator's.
 type Blocker struct {
 	PID         int32
 	Role        string

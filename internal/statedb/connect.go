@@ -57,7 +57,10 @@ func Connect(ctx context.Context, cfg *pgxpool.Config) (*pgxpool.Pool, error) {
 }
 
 // Explain adds to an error of the database what it means here, and a hint.
-func Explain(err error) error {
+func Explain(err error) error { return ExplainFor(err, hint.GrantOperator) }
+
+// ExplainFor is Explain for a role that needs another grant than an operator's.
+func ExplainFor(err error, grant hint.Action) error {
 	if err == nil {
 		return nil
 	}
@@ -72,7 +75,7 @@ func Explain(err error) error {
 		if errors.As(err, &pg) && strings.Contains(pg.Message, "; try: ") { // of migrator.require
 			return notAllowed(pg)
 		}
-		return hint.Errorf(hint.Hint{Do: hint.GrantOperator, Text: "as the role that owns the schema"}, "the role lacks a privilege in the state database: %w", err)
+		return hint.Errorf(hint.Hint{Do: grant, Text: "as the role that owns the schema"}, "the role lacks a privilege in the state database: %w", err)
 	case codeNoMember, codeTwoPeople:
 		var pg *pgconn.PgError
 		if errors.As(err, &pg) {

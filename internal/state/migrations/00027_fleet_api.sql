@@ -40,6 +40,21 @@ BEGIN
     ON CONFLICT (migration) DO UPDATE SET windows = u.windows + excluded.windows, last_at = excluded.last_at, last_why = excluded.last_why;
 END $$;
 
+-- The functions below that every renewal calls are in PL/pgSQL, which keeps its plans: a function in SQL that can't be inlined
+-- is planned again at each call.
+CREATE OR REPLACE FUNCTION migrator.may(of_kind text, of_migration text) RETURNS boolean
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    -- A row of a role that was dropped joins nothing.
+    IF EXISTS (SELECT FROM migrator.grants g JOIN pg_roles r ON r.rolname = g.role
+               WHERE (g.kind = of_kind OR of_kind = 'viewer' AND g.kind IN ('operator', 'decider'))
+                 AND g.migration IN ('*', of_migration) AND pg_has_role(session_user, r.oid, 'MEMBER')) THEN
+        RETURN true;
+    END IF;
+    -- pg_has_role is true for a superuser, whatever the role.
+    RETURN pg_has_role(session_user, (SELECT nspowner FROM pg_namespace WHERE nspname = 'migrator'), 'MEMBER');
+END $$;
+
 -- require_fleet refuses a session that may not be of the migration's fleet. An operator's may: a drill runs an
 -- application of its own.
 CREATE FUNCTION migrator.require_fleet(of_migration text) RETURNS void
@@ -53,18 +68,22 @@ END $$;
 -- fleet_role is the role that a lease of this session belongs to: the one that was granted, so that an application
 -- whose sessions have roles of a day (members of one) keeps its leases.
 CREATE FUNCTION migrator.fleet_role(of_migration text) RETURNS text
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT coalesce((SELECT g.role FROM migrator.grants g JOIN pg_roles r ON r.rolname = g.role
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN coalesce((SELECT g.role FROM migrator.grants g JOIN pg_roles r ON r.rolname = g.role
                      WHERE g.kind = 'application' AND g.migration IN ('*', of_migration) AND pg_has_role(session_user, r.oid, 'MEMBER')
-                     ORDER BY g.role <> session_user, g.role LIMIT 1), session_user)
-$$;
+                     ORDER BY g.role <> session_user, g.role LIMIT 1), session_user);
+END $$;
 
 -- holds: whether a lease of the role is this session's.
 CREATE FUNCTION migrator.holds(of_role text) RETURNS boolean
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT of_role IS NULL OR of_role = session_user
-        OR EXISTS (SELECT FROM pg_roles r WHERE r.rolname = of_role AND pg_has_role(session_user, r.oid, 'MEMBER'))
-$$;
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF of_role IS NULL OR of_role = session_user THEN
+        RETURN true;
+    END IF;
+    RETURN EXISTS (SELECT FROM pg_roles r WHERE r.rolname = of_role AND pg_has_role(session_user, r.oid, 'MEMBER'));
+END $$;
 
 -- enter begins what must not overlap with a move: the turnstile, then the migration's row in share mode.
 -- [journal-serial], [join-locked], [return-journal]: a move waits for this transaction and sees its rows, or this
@@ -82,9 +101,10 @@ END $$;
 
 -- The share of compared reads of a route.
 CREATE FUNCTION migrator.shadow_of(m migrator.migrations) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE WHEN m.phase IN ('cutover', 'grace') THEN m.config #>> ARRAY['phases', m.phase::text, 'shadow'] END
-$$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN CASE WHEN m.phase IN ('cutover', 'grace') THEN m.config #>> ARRAY['phases', m.phase::text, 'shadow'] END;
+END $$;
 
 -- lease_length is how long a lease lasts from now on: nothing that an application says is above 5 minutes.
 CREATE FUNCTION migrator.lease_length(asked_ms bigint, applied_ms bigint) RETURNS interval
@@ -99,17 +119,19 @@ END $$;
 -- live_routes are every route that an instance with a live lease may still be on, and those on which an instance with a
 -- lapsed lease continues to read the target.
 CREATE FUNCTION migrator.live_routes(of_migration text) RETURNS TABLE (phase text, percent integer, epoch bigint)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
     -- [held-routes], [journal-held]: from the lowest epoch that a counted lease acknowledged: its
     -- instance may be on any later one. [lapsed-held]: on routes that read the target alone a lapsed
     -- lease counts too. [loss-held]: epochs that were only reported are rows of epochs as well.
-    SELECT e.phase, e.percent, e.epoch FROM migrator.epochs e
+    RETURN QUERY SELECT e.phase::text, e.percent, e.epoch FROM migrator.epochs e
     WHERE e.migration = of_migration AND e.epoch >= (SELECT min(l.acknowledged_epoch) FROM migrator.leases l
         WHERE l.migration = of_migration AND (l.expires_at > clock_timestamp()
               OR e.phase IN ('fenced', 'lifting', 'returning', 'retain', 'complete'))
           AND (l.ended_at IS NULL OR l.ended_at > clock_timestamp()))
-    ORDER BY e.epoch DESC
-$$;
+    ORDER BY e.epoch DESC;
+END $$;
 
 -- lost_writes: whether an instance that had acknowledged the epoch may have had writes that the target lacks: see
 -- MayHaveLostWritesSQL. [unclean-mark]: from the acknowledged epoch on, since the instance may have swapped to any later one.
@@ -159,7 +181,8 @@ BEGIN
         VALUES (of_lease, m.name, of_instance, left(of_about, 1000), least(m.epoch, before.acknowledged_epoch), now_at, now_at,
                 now_at + migrator.lease_length(length_ms, m.lease_ms), coalesce(before.origin, of_lease), of_moves, migrator.fleet_role(of_migration));
     RETURN QUERY SELECT m.phase::text, m.percent, m.epoch, migrator.shadow_of(m), least(m.lease_ms, 300000), m.renew_ms, m.fence_era, m.reversible,
-        m.config_hash, k.owner, k.incarnation, k.confirmed, m.moves FROM (SELECT) one LEFT JOIN migrator.mark_of(of_migration) k ON true;
+        m.config_hash, of_migration || '@' || i.id, k.incarnation, k.confirmed, m.moves
+        FROM (SELECT) one LEFT JOIN (migrator.marks k CROSS JOIN migrator.identity i) ON k.migration = of_migration;
 END $$;
 
 -- renew_lease extends a live lease: see Fleet.Renew. instance is NULL if it is live no more.
@@ -187,8 +210,8 @@ BEGIN
         settles := EXISTS (SELECT FROM migrator.epochs e WHERE e.migration = of_migration AND e.epoch = m.epoch AND e.settled_at IS NULL);
     END IF;
     RETURN QUERY SELECT m.phase::text, m.percent, m.epoch, migrator.shadow_of(m), least(m.lease_ms, 300000), m.renew_ms, m.fence_era, m.reversible,
-        m.config_hash, k.owner, k.incarnation, k.confirmed, m.moves, mine.instance, mine.moves, settles
-        FROM (SELECT) one LEFT JOIN migrator.mark_of(of_migration) k ON true;
+        m.config_hash, of_migration || '@' || i.id, k.incarnation, k.confirmed, m.moves, mine.instance, mine.moves, settles
+        FROM (SELECT) one LEFT JOIN (migrator.marks k CROSS JOIN migrator.identity i) ON k.migration = of_migration;
 END $$;
 
 -- leave_fleet ends a lease cleanly: see Fleet.Leave. It reports whether anything changed.
