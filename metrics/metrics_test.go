@@ -135,6 +135,8 @@ func TestScrapeExportsStatus(t *testing.T) {
 		`migrator_columns_changed{sessions, unmoved}`:              0,
 		`migrator_journal_keys{sessions}`:                          0,
 		`migrator_return_keys{sessions}`:                           9,
+		`migrator_telemetry_unreadable_windows_total{sessions}`:    0,
+		`migrator_telemetry_unreadable_windows_total{products}`:    2,
 		`migrator_rollback_class{lossless now, sessions}`:          0,
 		`migrator_rollback_class{lossless after replay, sessions}`: 1,
 		`migrator_rollback_class{impossible, sessions}`:            0,

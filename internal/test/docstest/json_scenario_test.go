@@ -31,7 +31,7 @@ func (a *audit) scenario() {
 	}
 	a.expect(clitest.NotYet, "backfill", "run")
 	for _, rollback := range [][]string{{"phase", "rollback"}, {"rollback"}} {
-		leave := a.join("shop-1", time.Hour)
+		leave := a.join("shop-1", 5*time.Minute)
 		a.expect(clitest.NotYet, "phase", "advance", "--settle", "1ms") // it never acknowledges
 		a.expect(clitest.NotYet, append(rollback, "--to", "legacy", "--yes", "--settle", "1ms")...)
 		leave()
