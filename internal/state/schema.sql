@@ -699,6 +699,7 @@ CREATE OR REPLACE FUNCTION migrator.applied_file(of_migration text)
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 BEGIN
     PERFORM migrator.require_fleet(of_migration);
@@ -857,6 +858,7 @@ CREATE OR REPLACE FUNCTION migrator.count_unreadable(of_migration text, more big
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 BEGIN
     PERFORM migrator.require('operator', of_migration);
@@ -904,6 +906,7 @@ CREATE OR REPLACE FUNCTION migrator.enter(of_migration text)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 DECLARE m migrator.migrations;
 BEGIN
@@ -958,6 +961,7 @@ CREATE OR REPLACE FUNCTION migrator.fleet_role(of_migration text)
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 BEGIN
     RETURN coalesce((SELECT g.role FROM migrator.grants g JOIN pg_roles r ON r.rolname = g.role
@@ -970,6 +974,7 @@ CREATE OR REPLACE FUNCTION migrator.has_journaled(of_migration text, of_key byte
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 BEGIN
     PERFORM migrator.require_fleet(of_migration);
@@ -991,6 +996,7 @@ CREATE OR REPLACE FUNCTION migrator.holds(of_role text)
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 BEGIN
     IF of_role IS NULL OR of_role = session_user THEN
@@ -1004,6 +1010,7 @@ CREATE OR REPLACE FUNCTION migrator.join_fleet(of_migration text, of_lease text,
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 #variable_conflict use_column
 DECLARE
@@ -1049,6 +1056,7 @@ CREATE OR REPLACE FUNCTION migrator.journal_keys(of_migration text, keys bytea[]
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 #variable_conflict use_column
 DECLARE
@@ -1111,6 +1119,7 @@ CREATE OR REPLACE FUNCTION migrator.lease_length(asked_ms bigint, applied_ms big
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 BEGIN
     IF asked_ms NOT BETWEEN 1 AND 300000 THEN
@@ -1138,6 +1147,7 @@ CREATE OR REPLACE FUNCTION migrator.leave_fleet(of_migration text, of_lease text
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 BEGIN
     PERFORM migrator.require_fleet(of_migration);
@@ -1181,6 +1191,7 @@ CREATE OR REPLACE FUNCTION migrator.live_routes(of_migration text)
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 #variable_conflict use_column
 BEGIN
@@ -1272,6 +1283,7 @@ CREATE OR REPLACE FUNCTION migrator.may(of_kind text, of_migration text)
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 BEGIN
     -- A row of a role that was dropped joins nothing.
@@ -1412,6 +1424,7 @@ CREATE OR REPLACE FUNCTION migrator.observe(of_migration text, of_lease text, in
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 #variable_conflict use_column
 DECLARE now_at timestamptz := clock_timestamp();
@@ -1525,6 +1538,7 @@ CREATE OR REPLACE FUNCTION migrator.renew_lease(of_migration text, of_lease text
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 #variable_conflict use_column
 DECLARE
@@ -1555,6 +1569,7 @@ CREATE OR REPLACE FUNCTION migrator.report_fault(of_migration text, of_lease tex
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 #variable_conflict use_column
 BEGIN
@@ -1590,6 +1605,7 @@ CREATE OR REPLACE FUNCTION migrator.require_fleet(of_migration text)
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 BEGIN
     IF NOT migrator.may('application', of_migration) AND NOT migrator.may('operator', of_migration) THEN
@@ -1635,6 +1651,7 @@ CREATE OR REPLACE FUNCTION migrator.rescue(in_migration text, in_from_epoch bigi
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 DECLARE
     m     migrator.migrations;
@@ -1662,6 +1679,7 @@ CREATE OR REPLACE FUNCTION migrator.return_keys(of_migration text, at_epoch bigi
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 #variable_conflict use_column
 DECLARE m migrator.migrations := migrator.enter(of_migration);
@@ -1689,6 +1707,7 @@ CREATE OR REPLACE FUNCTION migrator.route(of_migration text)
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 #variable_conflict use_column
 BEGIN
@@ -1745,6 +1764,7 @@ CREATE OR REPLACE FUNCTION migrator.settle(of_migration text)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 BEGIN
     PERFORM migrator.require_fleet(of_migration);
@@ -1759,6 +1779,7 @@ CREATE OR REPLACE FUNCTION migrator.shadow_of(m migrator.migrations)
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 BEGIN
     RETURN CASE WHEN m.phase IN ('cutover', 'grace') THEN m.config #>> ARRAY['phases', m.phase::text, 'shadow'] END;
@@ -1852,6 +1873,7 @@ CREATE OR REPLACE FUNCTION migrator.take_reads_back(of_migration text, write_epo
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 #variable_conflict use_column
 DECLARE
@@ -1924,6 +1946,7 @@ CREATE OR REPLACE FUNCTION migrator.witness(in_migration text, in_epoch bigint, 
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 DECLARE
     present bigint;

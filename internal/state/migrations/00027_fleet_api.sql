@@ -33,7 +33,7 @@ CREATE TABLE migrator.unreadable (
 
 -- +goose StatementBegin
 CREATE FUNCTION migrator.count_unreadable(of_migration text, more bigint, why text) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     PERFORM migrator.require('operator', of_migration);
     INSERT INTO migrator.unreadable AS u (migration, windows, last_at, last_why) VALUES (of_migration, more, clock_timestamp(), left(why, 500))
@@ -41,9 +41,10 @@ BEGIN
 END $$;
 
 -- The functions below that every renewal calls are in PL/pgSQL, which keeps its plans: a function in SQL that can't be inlined
--- is planned again at each call.
+-- is planned again at each call. Without force_generic_plan their statements would be too: a plan for one list of one
+-- key looks cheaper.
 CREATE OR REPLACE FUNCTION migrator.may(of_kind text, of_migration text) RETURNS boolean
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     -- A row of a role that was dropped joins nothing.
     IF EXISTS (SELECT FROM migrator.grants g JOIN pg_roles r ON r.rolname = g.role
@@ -58,7 +59,7 @@ END $$;
 -- require_fleet refuses a session that may not be of the migration's fleet. An operator's may: a drill runs an
 -- application of its own.
 CREATE FUNCTION migrator.require_fleet(of_migration text) RETURNS void
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     IF NOT migrator.may('application', of_migration) AND NOT migrator.may('operator', of_migration) THEN
         PERFORM migrator.require('application', of_migration);
@@ -68,7 +69,7 @@ END $$;
 -- fleet_role is the role that a lease of this session belongs to: the one that was granted, so that an application
 -- whose sessions have roles of a day (members of one) keeps its leases.
 CREATE FUNCTION migrator.fleet_role(of_migration text) RETURNS text
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     RETURN coalesce((SELECT g.role FROM migrator.grants g JOIN pg_roles r ON r.rolname = g.role
                      WHERE g.kind = 'application' AND g.migration IN ('*', of_migration) AND pg_has_role(session_user, r.oid, 'MEMBER')
@@ -77,7 +78,7 @@ END $$;
 
 -- holds: whether a lease of the role is this session's.
 CREATE FUNCTION migrator.holds(of_role text) RETURNS boolean
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     IF of_role IS NULL OR of_role = session_user THEN
         RETURN true;
@@ -90,7 +91,7 @@ END $$;
 -- transaction reads the route that the move has committed: each statement of a volatile function has a snapshot of its
 -- own, and under a stricter isolation the lock of a row that has changed is refused.
 CREATE FUNCTION migrator.enter(of_migration text) RETURNS migrator.migrations
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 DECLARE m migrator.migrations;
 BEGIN
     PERFORM migrator.require_fleet(of_migration);
@@ -101,14 +102,14 @@ END $$;
 
 -- The share of compared reads of a route.
 CREATE FUNCTION migrator.shadow_of(m migrator.migrations) RETURNS text
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     RETURN CASE WHEN m.phase IN ('cutover', 'grace') THEN m.config #>> ARRAY['phases', m.phase::text, 'shadow'] END;
 END $$;
 
 -- lease_length is how long a lease lasts from now on: nothing that an application says is above 5 minutes.
 CREATE FUNCTION migrator.lease_length(asked_ms bigint, applied_ms bigint) RETURNS interval
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     IF asked_ms NOT BETWEEN 1 AND 300000 THEN
         RAISE EXCEPTION 'a lease of % ms: want 1 to 300000', asked_ms USING ERRCODE = 'invalid_parameter_value';
@@ -119,7 +120,7 @@ END $$;
 -- live_routes are every route that an instance with a live lease may still be on, and those on which an instance with a
 -- lapsed lease continues to read the target.
 CREATE FUNCTION migrator.live_routes(of_migration text) RETURNS TABLE (phase text, percent integer, epoch bigint)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 BEGIN
     -- [held-routes], [journal-held]: from the lowest epoch that a counted lease acknowledged: its
@@ -145,7 +146,7 @@ $$;
 CREATE FUNCTION migrator.join_fleet(of_migration text, of_lease text, of_instance text, of_about text, length_ms bigint, previous text, of_moves text)
 RETURNS TABLE (phase text, percent integer, epoch bigint, shadow text, lease_ms bigint, renew_ms bigint, fence_era bigint, reversible boolean,
                config_hash text, mark_owner text, mark_incarnation text, mark_beat bigint, applied text)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     m       migrator.migrations := migrator.enter(of_migration);
@@ -189,7 +190,7 @@ END $$;
 CREATE FUNCTION migrator.renew_lease(of_migration text, of_lease text, acknowledged bigint, length_ms bigint)
 RETURNS TABLE (phase text, percent integer, epoch bigint, shadow text, lease_ms bigint, renew_ms bigint, fence_era bigint, reversible boolean,
                config_hash text, mark_owner text, mark_incarnation text, mark_beat bigint, applied text, instance text, moves text, unsettled boolean)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     m migrator.migrations := migrator.enter(of_migration);
@@ -216,7 +217,7 @@ END $$;
 
 -- leave_fleet ends a lease cleanly: see Fleet.Leave. It reports whether anything changed.
 CREATE FUNCTION migrator.leave_fleet(of_migration text, of_lease text) RETURNS boolean
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     PERFORM migrator.require_fleet(of_migration);
     -- [leave-drained]: removes the mark of possibly lost writes, since the instance reports that all its operations have
@@ -228,7 +229,7 @@ END $$;
 
 -- settle records when the present epoch was settled, if it is.
 CREATE FUNCTION migrator.settle(of_migration text) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     PERFORM migrator.require_fleet(of_migration);
     UPDATE migrator.epochs e SET settled_at = clock_timestamp() FROM migrator.migrations m
@@ -241,7 +242,7 @@ END $$;
 -- instances may be on.
 CREATE FUNCTION migrator.journal_keys(of_migration text, keys bytea[], versions text[], changed bigint[], reasons text[])
 RETURNS TABLE (phase text, percent integer, epoch bigint, shadow text, live_phases text[], live_percents integer[])
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     m migrator.migrations := migrator.enter(of_migration);
@@ -272,7 +273,7 @@ BEGIN
 END $$;
 
 CREATE FUNCTION migrator.has_journaled(of_migration text, of_key bytea) RETURNS boolean
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     PERFORM migrator.require_fleet(of_migration);
     RETURN EXISTS (SELECT FROM migrator.journal j WHERE j.migration = of_migration AND j.key = of_key);
@@ -282,7 +283,7 @@ END $$;
 -- recorded unless the route that it returns is retain and of the epoch.
 CREATE FUNCTION migrator.return_keys(of_migration text, at_epoch bigint, keys bytea[])
 RETURNS TABLE (phase text, percent integer, epoch bigint, shadow text)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE m migrator.migrations := migrator.enter(of_migration);
 BEGIN
@@ -308,7 +309,7 @@ END $$;
 -- another migration, or of another role, open no gate. Ages and lengths are in microseconds.
 CREATE FUNCTION migrator.observe(of_migration text, of_lease text, incarnations text[], sequences bigint[], instances text[], epochs bigint[],
     hashes text[], ages bigint[], lengths bigint[], discarded bigint[], counts bytea[]) RETURNS boolean
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE now_at timestamptz := clock_timestamp();
 BEGIN
@@ -334,7 +335,7 @@ END $$;
 -- report_fault records what an instance did of an injected fault, and returns the active one: see Fleet.Fault.
 CREATE FUNCTION migrator.report_fault(of_migration text, of_lease text, of_fault text, executed bigint, first_age bigint, is_over boolean)
 RETURNS TABLE (fault text, remaining_ms bigint)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM migrator.require_fleet(of_migration);
@@ -353,7 +354,7 @@ END $$;
 -- route is the present route and those that instances may be on.
 CREATE FUNCTION migrator.route(of_migration text)
 RETURNS TABLE (phase text, percent integer, epoch bigint, live_phases text[], live_percents integer[])
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM migrator.require_fleet(of_migration);
@@ -364,7 +365,7 @@ END $$;
 
 -- applied_file is the migration file that is applied, without URLs, and the columns that it moves.
 CREATE FUNCTION migrator.applied_file(of_migration text) RETURNS TABLE (config text, columns text, former_columns text)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     PERFORM migrator.require_fleet(of_migration);
     RETURN QUERY SELECT m.config::text, m.schema::text, m.former_schema::text FROM migrator.migrations m WHERE m.name = of_migration;
@@ -395,7 +396,7 @@ $$;
 -- may still be on the route 'held'.
 CREATE FUNCTION migrator.take_reads_back(of_migration text, write_epoch bigint, reason text)
 RETURNS TABLE (phase text, percent integer, epoch bigint, undone text, held_phase text, held_percent integer, held_epoch bigint)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     m migrator.migrations;
@@ -425,7 +426,7 @@ END $$;
 
 -- rescue moves to dual-read. It is also called by applications of earlier releases.
 CREATE OR REPLACE FUNCTION migrator.rescue(in_migration text, in_from_epoch bigint, in_reason text, in_evidence jsonb) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     m     migrator.migrations;
     other record;
@@ -448,7 +449,7 @@ BEGIN
 END $$;
 
 CREATE OR REPLACE FUNCTION migrator.witness(in_migration text, in_epoch bigint, in_phase text, in_percent integer, in_instance text) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     present bigint;
 BEGIN
