@@ -114,23 +114,9 @@ func (s *Store) insert(ctx context.Context, a Applied, lease, renew time.Duratio
 	err = pgx.BeginTxFunc(ctx, s.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
 		// Of two commands that apply a new migration concurrently, one creates it; the other finds
 		// it and compares.
-		tag, err := tx.Exec(ctx, `INSERT INTO migrator.migrations (name, environment, config, config_hash, schema, reversible,
-				lease_ms, renew_ms, moves, phase, percent, epoch, phase_since, route_since)
-			SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, 'legacy', 0,
-				-- [epoch-grows]: above those of a forgotten migration of this name, which its instances may remember.
-				1 + coalesce((SELECT max(last_epoch) FROM migrator.forgotten WHERE migration = $1), 0), clock_timestamp(), clock_timestamp()
-			ON CONFLICT (name) DO NOTHING`,
+		return tx.QueryRow(ctx, `SELECT migrator.create_migration($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
 			a.Migration, a.Environment, string(a.Config), a.ConfigHash, string(a.Schema), a.Reversible,
-			lease.Milliseconds(), renew.Milliseconds(), a.Moves)
-		if err != nil || tag.RowsAffected() == 0 {
-			return err
-		}
-		created = true
-		if _, err := tx.Exec(ctx, `INSERT INTO migrator.epochs (migration, epoch, phase, percent, began_at, settled_at)
-			SELECT name, epoch, phase, percent, route_since, route_since FROM migrator.migrations WHERE name = $1`, a.Migration); err != nil {
-			return err
-		}
-		return note(ctx, tx, a.Migration, phases.CauseCreated, "", map[string]any{"environment": a.Environment, "reversible": a.Reversible})
+			lease.Milliseconds(), renew.Milliseconds(), a.Moves).Scan(&created)
 	})
 	if pgfail.SQLState(err) == pgfail.CheckViolation {
 		return false, fmt.Errorf("the migration's name %q: want 1 to 63 lower-case letters, digits, - and _: %w", a.Migration, err)
@@ -163,30 +149,37 @@ func change(ctx context.Context, tx pgx.Tx, a Applied, lease, renew time.Duratio
 	if !done.Any() && before.Moves == a.Moves && before.Environment == a.Environment && before.Reversible == a.Reversible {
 		return done, nil
 	}
-	_, err = tx.Exec(ctx, `UPDATE migrator.migrations SET environment = $2, config = $3, config_hash = $4, schema = $5,
-			reversible = $6, lease_ms = $7, renew_ms = $8, moves = $9,
-			former_moves = CASE WHEN phase = 'legacy' THEN '' ELSE former_moves END, former_schema = CASE WHEN phase <> 'legacy' THEN former_schema END,
-			fault = CASE WHEN $2 = 'staging' THEN fault END, fault_until = CASE WHEN $2 = 'staging' THEN fault_until END
-		WHERE name = $1`,
-		a.Migration, a.Environment, string(a.Config), a.ConfigHash, string(a.Schema), a.Reversible, lease.Milliseconds(), renew.Milliseconds(), a.Moves)
-	if err != nil {
-		return done, err
-	}
-	if before.Moves != a.Moves { // what was seen compares with the columns of before
-		if _, err := tx.Exec(ctx, `DELETE FROM migrator.columns_seen WHERE migration = $1`, a.Migration); err != nil {
-			return done, err
-		}
-	}
 	evidence := map[string]any{
 		"before":  map[string]any{"config_hash": before.ConfigHash, "environment": before.Environment, "reversible": before.Reversible},
 		"after":   map[string]any{"config_hash": a.ConfigHash, "environment": a.Environment, "reversible": a.Reversible},
 		"changes": done.Changes, "columns": done.Columns, "evidence_void": done.Void,
 	}
-	if !changesRoute(at, done.Changes) {
-		return done, note(ctx, tx, a.Migration, phases.CauseConfig, reasonOf(done), evidence)
+	how := noteChange
+	if changesRoute(at, done.Changes) {
+		if err := newEpoch(ctx, tx, a.Migration); err != nil {
+			return done, err
+		}
+		how, done.Epoch = beginEpoch, true
 	}
-	done.Epoch = true
-	return done, sameRoute(ctx, tx, a.Migration, reasonOf(done), evidence)
+	return done, keep(ctx, tx, a, lease, renew, how, reasonOf(done), evidence)
+}
+
+// How a change of the configuration shows in the history; migrator.change_configuration's own words.
+const (
+	noteChange  = "note"
+	beginEpoch  = "epoch"   // of the same route, so that every instance learns of the new share
+	moveColumns = "columns" // and other columns are moved from now on
+)
+
+func keep(ctx context.Context, tx pgx.Tx, a Applied, lease, renew time.Duration, how, reason string, evidence any) error {
+	doc, err := json.Marshal(evidence)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `SELECT migrator.change_configuration($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12::jsonb)`,
+		a.Migration, a.Environment, string(a.Config), a.ConfigHash, string(a.Schema), a.Reversible, lease.Milliseconds(), renew.Milliseconds(), a.Moves,
+		how, statedb.CleanText(reason), string(doc))
+	return err
 }
 
 // changesRoute reports whether the share of compared reads changes on the route, which is part of it:
@@ -197,9 +190,9 @@ func changesRoute(at phases.Route, changes []KeyChange) bool {
 	})
 }
 
-// sameRoute begins a new epoch of the present phase and percentage, so that every instance learns of the new
-// share. No other move can be in the way of it: instances on either epoch treat the stores alike.
-func sameRoute(ctx context.Context, tx pgx.Tx, migrationName, reason string, evidence any) error {
+// newEpoch refuses a new epoch of the present phase and percentage where one can't begin. No other move can
+// be in the way of it: instances on either epoch treat the stores alike.
+func newEpoch(ctx context.Context, tx pgx.Tx, migrationName string) error {
 	st, err := statedb.ReadStatus(ctx, tx, migrationName)
 	if err != nil {
 		return err
@@ -214,13 +207,7 @@ func sameRoute(ctx context.Context, tx pgx.Tx, migrationName, reason string, evi
 		refused.hint = hint.Hint{Do: hint.RollbackToGrace}
 		return refused
 	}
-	doc, err := json.Marshal(evidence)
-	if err != nil {
-		return err
-	}
-	_, err = tx.Exec(ctx, `SELECT migrator.move($1, $2, $3, $4, $5, $6, $7::jsonb, '', 0)`, migrationName, st.Route.Epoch,
-		string(st.Route.Phase), int32(st.Route.Percent), string(phases.CauseConfig), statedb.CleanText(reason), string(doc))
-	return err
+	return nil
 }
 
 // reasonOf names the changed keys.

@@ -23,18 +23,9 @@ func (s *Store) Approve(ctx context.Context, migration string, to phases.Phase, 
 		return a, hint.Errorf(hint.Hint{Text: "set phases.approval.expires"}, "an approval needs a time after which it expires")
 	}
 	err = s.exclusive(ctx, migration, func(tx pgx.Tx) error {
-		// Bound to the epoch and the configuration that this transaction reads under the lock: an
-		// approval opens no later step.
-		err := tx.QueryRow(ctx, `INSERT INTO migrator.approvals (migration, to_phase, epoch, config_hash, role, reason, expires_at)
-			SELECT name, $2, epoch, config_hash, $3, $4, clock_timestamp() + $5::bigint * interval '1 microsecond'
-			FROM migrator.migrations WHERE name = $1
-			RETURNING actor, to_phase, epoch, config_hash, expires_at, reason`,
+		return tx.QueryRow(ctx, `SELECT actor, to_phase, epoch, config_hash, expires_at, reason FROM migrator.approve($1, $2, $3, $4, $5)`,
 			migration, string(to), role, statedb.CleanText(reason), ttl.Microseconds()).
 			Scan(&a.Actor, &a.To, &a.Epoch, &a.ConfigHash, &a.Expires, &a.Reason)
-		if err != nil {
-			return err
-		}
-		return note(ctx, tx, migration, phases.CauseApprove, reason, map[string]any{"to": to, "role": role, "expires": a.Expires})
 	})
 	return a, err
 }

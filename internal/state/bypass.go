@@ -105,19 +105,12 @@ func (s *Store) NoteBypass(ctx context.Context, migration string, last *BypassLo
 		if next.Writers == nil {
 			next.Writers = []string{}
 		}
-		tag, err := tx.Exec(ctx, `INSERT INTO migrator.bypass AS b (migration, stay, epoch, began_at, looked_at, judged, why, counters, samples, discarded, least, most, first_at, last_at, writers)
-			VALUES ($1, $2, $3, $4, $5, $6, left($7, 500), $8, $9::jsonb, $10, $11, $12, $13, $14, $15)
-			ON CONFLICT (migration) DO UPDATE SET stay = $2, epoch = $3, began_at = $4, looked_at = $5, judged = $6, why = left($7, 500), counters = $8, samples = $9::jsonb,
-				discarded = $10, least = $11, most = $12, first_at = $13, last_at = $14, writers = $15
-			WHERE b.stay <> $2 OR b.looked_at = $16`,
+		err := tx.QueryRow(ctx, `SELECT migrator.note_bypass($1, $16::timestamptz, ($1, $2::bigint, $3::bigint, $4::timestamptz, $5::timestamptz, $6::float8, left($7, 500), $8::text, $9::jsonb,
+			$10::bigint, $11::bigint, $12::bigint, $13::timestamptz, $14::timestamptz, $15::text[]))`,
 			migration, next.Stay, next.Epoch, next.Began, next.Looked, time.Duration(next.Judged).Seconds(), statedb.CleanText(next.Why), next.Counters, string(next.Samples),
-			next.Discarded, next.Least, next.Most, orNull(next.First), orNull(next.Last), cleanTexts(next.Writers), looked)
-		if err != nil || tag.RowsAffected() == 0 {
+			next.Discarded, next.Least, next.Most, orNull(next.First), orNull(next.Last), cleanTexts(next.Writers), looked).Scan(&noted)
+		if err != nil || !noted || news == "" {
 			return err
-		}
-		noted = true
-		if news == "" {
-			return nil
 		}
 		return note(ctx, tx, migration, phases.CauseTable, news, struct{}{})
 	})

@@ -2,6 +2,7 @@ package state_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -31,18 +32,18 @@ func TestWhatMovesChangesInLegacyOnly(t *testing.T) {
 		return done, err
 	}
 	for i := 0; i < len(moves); i += 2 { // in legacy all is stored
-		if done, err := apply(strings.Replace(before, moves[i], moves[i+1], 1), "h2"); err != nil || len(done.Changes) == 0 {
+		if done, err := apply(strings.Replace(before, moves[i], moves[i+1], 1), fmt.Sprint("of ", i)); err != nil || len(done.Changes) == 0 {
 			t.Errorf("legacy: %s: %v, %v", moves[i+1], done, err)
 		}
 	}
-	_, err := apply(before, "h1")
+	_, err := apply(before, "h9")
 	must(t, err)
 	lease := "15s"
 	for _, to := range []phases.Route{shadowWrite, dualRead, cutover, grace, fencedRoute, retain, {Phase: phases.Complete}} {
 		walk(t, s, nil, to)
 		now := strings.Replace(before, `"15s"`, `"`+lease+`"`, 1)
 		for i := 0; i < len(moves); i += 2 {
-			done, err := apply(strings.Replace(strings.Replace(now, moves[i], moves[i+1], 1), `"deadline":"1s"`, `"deadline":"2s"`, 1), "h2")
+			done, err := apply(strings.Replace(strings.Replace(now, moves[i], moves[i+1], 1), `"deadline":"1s"`, `"deadline":"2s"`, 1), fmt.Sprint("of ", i, " at ", to))
 			var refused *state.ChangeRefusedError
 			h, _ := hint.Of(err)
 			way := hint.RollbackToLegacy
@@ -57,16 +58,16 @@ func TestWhatMovesChangesInLegacyOnly(t *testing.T) {
 		if _, err := apply(strings.Replace(now, `[{"path":"/at"`, `[{"path":"/y","tolerance":"1"},{"path":"/at"`, 1), "h3"); err != nil {
 			t.Errorf("%s: %v", to, err)
 		}
-		if _, err := apply(now, "h1"); err != nil {
+		if _, err := apply(now, "h9"); err != nil {
 			t.Errorf("%s: %v", to, err)
 		}
 		// Another order of exclude is no other mapping.
-		if _, err := apply(strings.Replace(now, `["a","b"]`, `["b","a"]`, 1), "h1"); err != nil {
+		if _, err := apply(strings.Replace(now, `["a","b"]`, `["b","a"]`, 1), "h9"); err != nil {
 			t.Errorf("%s: %v", to, err)
 		}
 		lease += "0"
 		lease = strings.Replace(lease, "s0", "0s", 1)
-		done, err := apply(strings.Replace(before, `"15s"`, `"`+lease+`"`, 1), "h1")
+		done, err := apply(strings.Replace(before, `"15s"`, `"`+lease+`"`, 1), "h9")
 		if err != nil || done.Void || !strings.Contains(changeList(done), `fleet.lease: `) {
 			t.Errorf("%s: tuned: %+v, %v", to, done, err)
 		}

@@ -70,11 +70,6 @@ func (s *Store) ChangeFields(ctx context.Context, a Applied, at phases.Route, re
 		if err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `UPDATE migrator.migrations SET config = $2, config_hash = $3, schema = $4, moves = $5,
-				environment = $6, reversible = $7, lease_ms = $8, renew_ms = $9 WHERE name = $1`,
-			a.Migration, string(a.Config), a.ConfigHash, string(a.Schema), a.Moves, a.Environment, a.Reversible, lease.Milliseconds(), renew.Milliseconds()); err != nil {
-			return err
-		}
 		done = Stored{Columns: true, Epoch: true, Void: true}
 		if done.Changes, err = ChangesOf(before.Config, a.Config); err != nil {
 			return err
@@ -82,16 +77,11 @@ func (s *Store) ChangeFields(ctx context.Context, a Applied, at phases.Route, re
 		if err := checkChanges(at, before, a, done.Changes); err != nil {
 			return err
 		}
-		doc, err := json.Marshal(map[string]any{
+		if err := keep(ctx, tx, a, lease, renew, moveColumns, reason, map[string]any{
 			"before":  map[string]any{"config_hash": before.ConfigHash, "moves": before.Moves},
 			"after":   map[string]any{"config_hash": a.ConfigHash, "moves": a.Moves},
 			"changes": done.Changes, "columns": done.Columns, "evidence_void": done.Void,
-		})
-		if err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, `SELECT migrator.change_fields($1, $2, $3, $4, $5::jsonb)`,
-			a.Migration, string(before.Schema), before.Moves, statedb.CleanText(reason), string(doc)); err != nil {
+		}); err != nil {
 			return err
 		}
 		st, err = statedb.ReadStatus(ctx, tx, a.Migration)
@@ -115,9 +105,9 @@ func (s *Store) SeeColumns(ctx context.Context, migration, configHash, side stri
 		return "", false, err
 	}
 	// Most looks find what the last one found, and need no lock of the migration.
-	tag, err := s.pool.Exec(ctx, `UPDATE migrator.columns_seen c SET seen_at = clock_timestamp() FROM migrator.migrations m
-		WHERE m.name = $1 AND m.config_hash = $2 AND c.migration = m.name AND c.side = $3 AND c.changes = $4::jsonb`, migration, configHash, side, string(doc))
-	if err != nil || tag.RowsAffected() > 0 {
+	var same bool
+	err = s.pool.QueryRow(ctx, `SELECT migrator.see_columns_again($1, $2, $3, $4::jsonb)`, migration, configHash, side, string(doc)).Scan(&same)
+	if err != nil || same {
 		return "", false, statedb.Explain(err)
 	}
 	err = s.exclusive(ctx, migration, func(tx pgx.Tx) error {

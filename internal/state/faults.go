@@ -47,11 +47,9 @@ func (s *Store) InjectFault(ctx context.Context, migration string, f dual.Fault)
 		if way := st.Route.Behaviour(); way.Writes != phases.WritesBackground && way.Writes != phases.WritesBoth {
 			return fmt.Errorf("no fault is injected in %s: it needs a phase in which legacy and the target are both written", st.Route.Phase)
 		}
-		tag, err := tx.Exec(ctx, `UPDATE migrator.migrations SET fault = $2::jsonb,
-				fault_until = clock_timestamp() + $3 * interval '1 millisecond'
-			WHERE name = $1 AND environment = 'staging' AND (fault IS NULL OR fault_until <= clock_timestamp())`,
-			migration, string(kept), f.For.Milliseconds())
-		if err == nil && tag.RowsAffected() == 0 {
+		var injected bool
+		err = tx.QueryRow(ctx, `SELECT migrator.inject_fault($1, $2::jsonb, $3)`, migration, string(kept), f.For.Milliseconds()).Scan(&injected)
+		if err == nil && !injected {
 			err = fmt.Errorf("%s already has an active fault; it ends by itself", migration)
 		}
 		return err
@@ -60,8 +58,7 @@ func (s *Store) InjectFault(ctx context.Context, migration string, f dual.Fault)
 
 // LiftFault ends the fault with this id; it is no error if there is none any more.
 func (s *Store) LiftFault(ctx context.Context, migration, id string) error {
-	_, err := s.pool.Exec(ctx, `UPDATE migrator.migrations SET fault = NULL, fault_until = NULL
-		WHERE name = $1 AND fault ->> 'id' = $2`, migration, id)
+	_, err := s.pool.Exec(ctx, `SELECT migrator.lift_fault($1, $2)`, migration, id)
 	return statedb.Explain(err)
 }
 

@@ -2,8 +2,8 @@ package state
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,8 +15,8 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// forgottenTables are those whose rows of a migration are deleted with it, in an order that foreign keys
-// allow. Others keep theirs: see keptTables.
+// forgottenTables are those whose rows of a migration migrator.forget deletes with it. Others keep theirs: see
+// keptTables.
 var forgottenTables = []struct{ name, where string }{
 	{"reconcile_coverage", "run IN (SELECT id FROM migrator.reconcile_runs WHERE migration = $1)"},
 	{"reconcile_findings", "run IN (SELECT id FROM migrator.reconcile_runs WHERE migration = $1)"},
@@ -47,7 +47,7 @@ var forgottenTables = []struct{ name, where string }{
 
 // keptTables keep a migration's rows: none may delete them.
 // Grants are of a name: they can be given before the migration is applied, and stay when it is forgotten.
-var keptTables = []string{"history", "approvals", "runbook_runs", "evaluations", "grants"}
+var keptTables = []string{"history", "approvals", "runbook_runs", "evaluations", "grants", "configurations"}
 
 // ForgottenTables lists the tables whose rows of a migration are deleted with it.
 func ForgottenTables() (names []string) {
@@ -150,7 +150,7 @@ func (s *Store) BeginForget(ctx context.Context, migration string) (e phases.Sna
 		if err := Forgettable(e); err != nil {
 			return &InUseError{err}
 		}
-		_, err = tx.Exec(ctx, `UPDATE migrator.migrations SET forgetting_at = coalesce(forgetting_at, clock_timestamp()) WHERE name = $1`, migration)
+		_, err = tx.Exec(ctx, `SELECT migrator.begin_forget($1)`, migration)
 		return err
 	})
 	if err == nil {
@@ -162,7 +162,7 @@ func (s *Store) BeginForget(ctx context.Context, migration string) (e phases.Sna
 // NoteForgetEra notes legacy's era, before legacy forgets it.
 func (s *Store) NoteForgetEra(ctx context.Context, migration string, era uint32) error {
 	return s.exclusive(ctx, migration, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `UPDATE migrator.migrations SET forgetting_era = greatest(forgetting_era, fence_era, $2) WHERE name = $1`, migration, int64(era))
+		_, err := tx.Exec(ctx, `SELECT migrator.note_forget_era($1, $2)`, migration, int64(era))
 		return err
 	})
 }
@@ -178,20 +178,12 @@ func (s *Store) Forget(ctx context.Context, migration, reason string, removed an
 		if !begun {
 			return errors.New("the migration is not being forgotten")
 		}
-		if err := note(ctx, tx, migration, phases.CauseForgotten, reason, removed); err != nil {
+		doc, err := json.Marshal(removed)
+		if err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `INSERT INTO migrator.forgotten (migration, era, last_epoch, last_seq, last_hash)
-			SELECT h.migration, m.forgetting_era, h.to_epoch, h.seq, h.hash FROM migrator.history h JOIN migrator.migrations m ON m.name = h.migration
-			WHERE h.migration = $1 ORDER BY h.seq DESC LIMIT 1`, migration); err != nil {
-			return err
-		}
-		for _, t := range forgottenTables {
-			if _, err := tx.Exec(ctx, `DELETE FROM migrator.`+t.name+` WHERE `+t.where, migration); err != nil {
-				return fmt.Errorf("delete from migrator.%s: %w", t.name, err)
-			}
-		}
-		return nil
+		_, err = tx.Exec(ctx, `SELECT migrator.forget($1, $2, $3::jsonb)`, migration, statedb.CleanText(reason), string(doc))
+		return err
 	})
 	if err == nil {
 		failpoint.Here("state.forget.committed")

@@ -20,7 +20,7 @@ func TestForgetLeavesTheHistoryAlone(t *testing.T) {
 	conn, err := pgx.Connect(t.Context(), url)
 	must(t, err)
 	defer func() { _ = conn.Close(t.Context()) }()
-	kept := map[string]bool{"history": true, "approvals": true, "runbook_runs": true, "evaluations": true, "forgotten": true, "grants": true}
+	kept := map[string]bool{"history": true, "approvals": true, "runbook_runs": true, "evaluations": true, "forgotten": true, "grants": true, "configurations": true}
 	tables := func() (names []string) {
 		rows, err := conn.Query(t.Context(), `SELECT c.table_name FROM information_schema.columns c JOIN information_schema.tables USING (table_schema, table_name)
 			WHERE c.table_schema = 'migrator' AND c.column_name = 'migration' ORDER BY 1`)

@@ -19,6 +19,8 @@ type Kind string
 const (
 	Application Kind = "application" // what a Fleet needs, and no more
 	Operator    Kind = "operator"    // what every method of Store needs, except Migrate and Grant
+	Decider     Kind = "decider"     // what a Viewer may; and to approve, to acknowledge, to pause and to resume
+	Viewer      Kind = "viewer"      // to read status, history and reports, and nothing else
 )
 
 // Grant is a role's right to be of a kind, for some migrations.
@@ -42,19 +44,10 @@ func rights(k Kind) []string {
 				migrator.report_fault(text, text, text, bigint, bigint, boolean), migrator.route(text), migrator.applied_file(text),
 				migrator.fleet_migrations(), migrator.take_reads_back(text, bigint, text), migrator.witness(text, bigint, text, integer, text) TO %s`,
 		}
-	case Operator:
-		return []string{
-			`GRANT USAGE ON SCHEMA migrator TO %s`,
-			`GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA migrator TO %s`,
-			`REVOKE INSERT, UPDATE, DELETE ON ` + versionTable + `, migrator.grants FROM %s`,
-			`REVOKE UPDATE, DELETE ON migrator.history, migrator.approvals FROM %s`,
-			`REVOKE UPDATE ON migrator.evaluations FROM %s`,
-			`GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA migrator TO %s`,
-			`GRANT USAGE ON SCHEMA ` + statedb.QueueSchema + ` TO %s`,
-			`GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ` + statedb.QueueSchema + ` TO %s`,
-			`GRANT USAGE ON ALL SEQUENCES IN SCHEMA ` + statedb.QueueSchema + ` TO %s`,
-			`GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA ` + statedb.QueueSchema + ` TO %s`,
-		}
+	case Operator: // a drill runs an application of its own
+		return append(peoplesRights(k), rights(Application)...)
+	case Decider, Viewer:
+		return peoplesRights(k)
 	}
 	return nil
 }
@@ -63,21 +56,13 @@ func rights(k Kind) []string {
 // that names migrations adds them, and ends one for all migrations; one that names none is for all.
 // Only the schema's owner may grant. Repeat it after Migrate.
 func (s *Store) Grant(ctx context.Context, g Grant) error {
-	statements := rights(g.Kind)
-	if statements == nil {
+	if rights(g.Kind) == nil {
 		return fmt.Errorf("there is no kind of grant %q", g.Kind)
 	}
 	role := pgx.Identifier{g.Role}.Sanitize()
 	err := pgx.BeginTxFunc(ctx, s.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
-		if g.Kind == Application {
-			if err := takeTables(ctx, tx, g.Role); err != nil {
-				return err
-			}
-		}
-		for _, statement := range statements {
-			if _, err := tx.Exec(ctx, fmt.Sprintf(statement, role)); err != nil {
-				return err
-			}
+		if err := s.again(ctx, tx, g, role); err != nil {
+			return err
 		}
 		migrations := g.Migrations
 		if len(migrations) == 0 {
@@ -97,21 +82,33 @@ func (s *Store) Grant(ctx context.Context, g Grant) error {
 	return statedb.Explain(err)
 }
 
-// takeTables takes the tables away that earlier releases gave to an application's role, and that their
-// applications write. A role that has them by another right keeps them.
-func takeTables(ctx context.Context, tx pgx.Tx, role string) error {
-	var keeps bool
-	err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner WHERE n.nspname = 'migrator' AND r.rolname = $1)
-		OR EXISTS (SELECT FROM migrator.grants WHERE role = $1 AND kind <> 'application')
-		OR NOT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`, role).Scan(&keeps)
-	if err != nil || keeps {
+// again gives the role the privileges of all kinds that it has grants of, and no others: those that an older
+// release gave are gone by that.
+func (s *Store) again(ctx context.Context, tx pgx.Tx, g Grant, role string) error {
+	rows, err := tx.Query(ctx, `SELECT kind FROM migrator.grants WHERE role = $1 UNION SELECT $2 ORDER BY 1`, g.Role, g.Kind)
+	if err != nil {
 		return err
 	}
-	for _, statement := range []string{
-		`REVOKE ALL ON ALL TABLES IN SCHEMA migrator FROM %s`, // also of their columns
-		`REVOKE ALL ON FUNCTION migrator.rescue(text, bigint, text, jsonb) FROM %s`,
-	} {
-		if _, err := tx.Exec(ctx, fmt.Sprintf(statement, pgx.Identifier{role}.Sanitize())); err != nil {
+	kinds, err := pgx.CollectRows(rows, pgx.RowTo[Kind])
+	if err != nil {
+		return err
+	}
+	var owns bool
+	err = tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner WHERE n.nspname = 'migrator' AND r.rolname = $1)`, g.Role).Scan(&owns)
+	if err != nil || owns { // it needs no grant, and would lose what is its own
+		return err
+	}
+	var statements []string
+	for _, schema := range []string{statedb.Schema, statedb.QueueSchema} {
+		for _, what := range []string{"TABLES", "SEQUENCES", "FUNCTIONS"} {
+			statements = append(statements, `REVOKE ALL ON ALL `+what+` IN SCHEMA `+schema+` FROM %s`)
+		}
+	}
+	for _, k := range kinds {
+		statements = append(statements, rights(k)...)
+	}
+	for _, statement := range statements {
+		if _, err := tx.Exec(ctx, fmt.Sprintf(statement, role)); err != nil {
 			return err
 		}
 	}

@@ -63,8 +63,8 @@ func (s *Store) History(ctx context.Context, migration string, limit int) ([]Ent
 	return entries, statedb.Explain(err)
 }
 
-// note adds an entry that changes no route. The caller's transaction has the
-// migration's row exclusively.
+// note adds an entry about what this process has seen, with the cause loss or table. It changes no route,
+// and decides nothing. The caller's transaction has the migration's row exclusively.
 func note(ctx context.Context, tx pgx.Tx, migration string, cause phases.Cause, reason string, evidence any) error {
 	doc, err := json.Marshal(evidence)
 	if err != nil {
@@ -72,10 +72,7 @@ func note(ctx context.Context, tx pgx.Tx, migration string, cause phases.Cause, 
 	}
 	// The row's lock orders the entries: the trigger chains each to the newest, whose number the
 	// migration's row has.
-	_, err = tx.Exec(ctx, `INSERT INTO migrator.history (migration, cause, from_phase, from_percent, from_epoch,
-			to_phase, to_percent, to_epoch, reason, config_hash, evidence)
-		SELECT name, $2, phase, percent, epoch, phase, percent, epoch, $3, config_hash, $4::jsonb
-		FROM migrator.migrations WHERE name = $1`, migration, string(cause), statedb.CleanText(reason), string(doc))
+	_, err = tx.Exec(ctx, `SELECT migrator.note($1, $2, $3, $4::jsonb)`, migration, string(cause), statedb.CleanText(reason), string(doc))
 	return err
 }
 

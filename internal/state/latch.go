@@ -75,6 +75,11 @@ func (s *Store) Acknowledge(ctx context.Context, migration, reason string) error
 		if err != nil || l == nil {
 			return err
 		}
-		return note(ctx, tx, migration, phases.CauseAcknowledge, reason, map[string]any{"acknowledged": l})
+		doc, err := json.Marshal(l)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `SELECT migrator.acknowledge($1, $2, $3::jsonb)`, migration, statedb.CleanText(reason), string(doc))
+		return err
 	})
 }

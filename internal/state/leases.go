@@ -63,24 +63,8 @@ func (s *Store) Evict(ctx context.Context, migration, instance, reason string, f
 		if err := evictable(leases, instance, force); err != nil {
 			return err
 		}
-		// [unclean-mark]: no process knows what the instance had in flight. [lapsed-blocks]: only a
-		// lapsed lease is evicted: an instance that renews would continue without one. By force its
-		// route counts until it would have expired, by the longest lease that the state gives.
-		rows, err := tx.Query(ctx, `WITH now AS (SELECT clock_timestamp() AS at)
-			UPDATE migrator.leases l SET ended = 'evicted', ended_at = least(greatest(l.expires_at, now.at), now.at + interval '5 minutes'),
-				lost_at = CASE WHEN `+statedb.MayHaveLostWritesSQL+` THEN least(greatest(l.expires_at, now.at), now.at + interval '5 minutes') END
-			FROM now
-			WHERE migration = $1 AND instance = $2 AND (ended_at IS NULL OR $3 AND ended = 'superseded' AND ended_at > now.at) AND (expires_at <= now.at OR $3)
-			RETURNING json_build_object('lease', id, 'about', about, 'acknowledged_epoch', acknowledged_epoch,
-				'expired', expires_at, 'dirty', lost_at IS NOT NULL, 'counts_until', ended_at)::text`, migration, instance, force)
-		if err != nil {
-			return err
-		}
-		ended, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		if err != nil {
-			return err
-		}
-		return note(ctx, tx, migration, phases.CauseEvict, reason, map[string]any{"instance": instance, "forced": force, "leases": statedb.RawList(ended)})
+		_, err = tx.Exec(ctx, `SELECT migrator.evict($1, $2, $3, $4)`, migration, instance, statedb.CleanText(reason), force)
+		return err
 	})
 	if err == nil {
 		failpoint.Here("state.evict.committed")

@@ -2,6 +2,7 @@ package state
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -53,8 +54,8 @@ func (s *Store) ReturnRest(ctx context.Context, migration string, most int64, li
 }
 
 // NewestChange returns a number that no change of the return journal is above that has begun.
-func (s *Store) NewestChange(ctx context.Context, _ string) (n int64, err error) {
-	err = s.pool.QueryRow(ctx, `SELECT migrator.newest_change()`).Scan(&n)
+func (s *Store) NewestChange(ctx context.Context, migration string) (n int64, err error) {
+	err = s.pool.QueryRow(ctx, `SELECT migrator.newest_change($1)`, migration).Scan(&n)
 	return n, statedb.Explain(err)
 }
 
@@ -128,7 +129,7 @@ func (s *Store) ClearReturn(ctx context.Context, migration string, lost, aside [
 			if _, err := tx.Exec(ctx, `SELECT migrator.leave_aside($1, $2)`, migration, len(aside)); err != nil {
 				return err
 			}
-			if err := note(ctx, tx, migration, phases.CauseRollback, fmt.Sprintf("%d records that legacy refuses were set aside", len(aside)), map[string]int{"set_aside": len(aside)}); err != nil {
+			if err := noteReturn(ctx, tx, migration, fmt.Sprintf("%d records that legacy refuses were set aside", len(aside)), map[string]int64{"set_aside": int64(len(aside))}); err != nil {
 				return err
 			}
 		}
@@ -145,7 +146,7 @@ func (s *Store) AcceptMissing(ctx context.Context, migration string, at phases.R
 		if err != nil {
 			return err
 		}
-		return note(ctx, tx, migration, phases.CauseRollback, fmt.Sprintf("%d lost records accepted", records), map[string]int64{"accept_missing": records})
+		return noteReturn(ctx, tx, migration, fmt.Sprintf("%d lost records accepted", records), map[string]int64{"accept_missing": records})
 	})
 }
 
@@ -156,8 +157,18 @@ func (s *Store) AllowSetAside(ctx context.Context, migration string, at phases.R
 		if err != nil {
 			return err
 		}
-		return note(ctx, tx, migration, phases.CauseRollback, "records that legacy refuses may be set aside", struct{}{})
+		return noteReturn(ctx, tx, migration, "records that legacy refuses may be set aside", map[string]int64{})
 	})
+}
+
+// noteReturn records what the return in progress was allowed, or what it did by that.
+func noteReturn(ctx context.Context, tx pgx.Tx, migration, why string, evidence map[string]int64) error {
+	doc, err := json.Marshal(evidence)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `SELECT migrator.note_return($1, $2, $3::jsonb)`, migration, why, string(doc))
+	return err
 }
 
 func (s *Store) duringReturn(ctx context.Context, migration string, at phases.Route, f func(tx pgx.Tx) error) error {

@@ -166,42 +166,14 @@ func commit(ctx context.Context, tx pgx.Tx, e phases.Snapshot, move phases.Move)
 	if err != nil {
 		return err
 	}
-	// schema.sql has the function as it is now.
+	// schema.sql has the function as it is now. It refuses what the rules of authority refuse, whatever
+	// was decided here.
 	// [loss-epoch]: its epoch is one above all rows of epochs, those included that were only
 	// reported. [one-decides]: it refuses if the epoch is no longer the one that was read.
-	_, err = tx.Exec(ctx, `SELECT migrator.move($1, $2, $3, $4, $5, $6, $7::jsonb, $8, $9)`,
+	_, err = tx.Exec(ctx, `SELECT migrator.transition($1, $2, $3, $4, $5, $6, $7::jsonb, $8, $9, $10, $11, $12, $13, $14)`,
 		e.Status.Migration, e.Status.Route.Epoch, string(move.To.Phase), int32(move.To.Percent),
-		string(move.Cause), statedb.CleanText(move.Reason), string(doc), move.Attempt, int64(move.FenceEra))
-	if err != nil {
-		return err
-	}
-	if move.To.Phase == phases.Returning {
-		if _, err := tx.Exec(ctx, `SELECT migrator.accept_missing($1, $2), migrator.hold_return($1, $3, $4)`,
-			e.Status.Migration, move.AcceptMissing, e.Status.ReturnKeys, move.SetAside); err != nil {
-			return err
-		}
-	}
-	if move.FirstFenceEra > 0 {
-		if _, err := tx.Exec(ctx, `SELECT migrator.first_fenced($1, $2)`, e.Status.Migration, int64(move.FirstFenceEra)); err != nil {
-			return err
-		}
-	}
-	if move.Reclaim {
-		// [loss-unclean]: a mark of its own, since a reclaim may follow a restore that no instance
-		// has reported. [reclaim-scan]: return_lost makes the return scan the target, also if
-		// another command resumes it.
-		_, err = tx.Exec(ctx, `UPDATE migrator.migrations SET reclaimed_at = clock_timestamp(), return_lost = $2 WHERE name = $1`,
-			e.Status.Migration, move.To.Phase == phases.Returning)
-	} else if (e.Status.ReturnJournalLost || e.Status.AcceptedMissing > 0) && move.To.Phase == phases.Grace {
-		_, err = tx.Exec(ctx, `UPDATE migrator.migrations SET return_lost = false, return_accepted = 0 WHERE name = $1`, e.Status.Migration)
-	}
-	if err != nil {
-		return err
-	}
-	// Leases that ended long ago are deleted. [unclean-mark]: a lease with a mark stays, however
-	// old.
-	_, err = tx.Exec(ctx, `DELETE FROM migrator.leases
-		WHERE migration = $1 AND ended_at < clock_timestamp() - interval '30 days' AND lost_at IS NULL`, e.Status.Migration)
+		string(move.Cause), statedb.CleanText(move.Reason), string(doc), move.Attempt, int64(move.FenceEra), int64(move.FirstFenceEra),
+		e.Status.ReturnKeys, move.AcceptMissing, move.SetAside, move.Reclaim)
 	return err
 }
 
@@ -209,12 +181,8 @@ func commit(ctx context.Context, tx pgx.Tx, e phases.Snapshot, move phases.Move)
 // will be. It does nothing if the attempt is not recorded, or the route no longer grace.
 func (s *Store) ForgetAttempt(ctx context.Context, migration, attempt, reason string) error {
 	return s.exclusive(ctx, migration, func(tx pgx.Tx) error {
-		// [one-decides]: compare-and-set on phase and attempt: a later attempt's record stays.
-		tag, err := tx.Exec(ctx, `UPDATE migrator.migrations SET attempt = '' WHERE name = $1 AND phase = 'grace' AND attempt = $2`, migration, attempt)
-		if err != nil || tag.RowsAffected() == 0 {
-			return err
-		}
-		return note(ctx, tx, migration, phases.CauseFence, "legacy was not fenced: "+reason, map[string]string{"attempt": attempt})
+		_, err := tx.Exec(ctx, `SELECT migrator.give_up_attempt($1, $2, $3)`, migration, attempt, statedb.CleanText(reason))
+		return err
 	})
 }
 
@@ -245,9 +213,7 @@ func (s *Store) Intend(ctx context.Context, migration string, at phases.Route, a
 		}
 		// [fence-attempt]: durable before legacy is touched: after a crash, the next command finds
 		// the attempt and lifts or resumes its fence.
-		if _, err := tx.Exec(ctx, `UPDATE migrator.migrations SET attempt = $2 WHERE name = $1`, migration, attempt); err != nil {
-			return err
-		}
-		return note(ctx, tx, migration, phases.CauseFence, "about to fence legacy", map[string]string{"attempt": attempt})
+		_, err = tx.Exec(ctx, `SELECT migrator.intend($1, $2, $3)`, migration, at.Epoch, attempt)
+		return err
 	})
 }

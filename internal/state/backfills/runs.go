@@ -133,7 +133,7 @@ func (b *Runs) closeFields(ctx context.Context, tx pgx.Tx) error {
 		return hint.Errorf(hint.Hint{Do: hint.FleetList, Text: "and restart them with a program that knows the new columns"},
 			"%w: %s may still move the columns of before", backfill.ErrNotReady, strings.Join(others, ", "))
 	}
-	_, err := tx.Exec(ctx, `UPDATE migrator.migrations SET former_moves = '', former_schema = NULL WHERE name = $1`, b.migration)
+	_, err := tx.Exec(ctx, `SELECT migrator.close_fields($1)`, b.migration)
 	return err
 }
 

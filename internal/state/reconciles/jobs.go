@@ -33,11 +33,17 @@ func (r *Runs) Enqueue(ctx context.Context, run int64, terms reconcile.Terms, jo
 		if err := tx.SendBatch(ctx, b).Close(); err != nil {
 			return err
 		}
-		_, err = tx.CopyFrom(ctx, pgx.Identifier{statedb.Schema, "reconcile_jobs"}, []string{"run", "number", "chunks"},
-			pgx.CopyFromSlice(len(jobs), func(i int) ([]any, error) {
-				chunks, err := json.Marshal(jobs[i].Chunks)
-				return []any{run, jobs[i].Number, chunks}, err
-			}))
+		numbers, chunks := make([]int, len(jobs)), make([]string, len(jobs))
+		for i, job := range jobs {
+			doc, err := json.Marshal(job.Chunks)
+			if err != nil {
+				return err
+			}
+			numbers[i], chunks[i] = job.Number, string(doc)
+		}
+		// Not COPY, which row-level security refuses.
+		_, err = tx.Exec(ctx, `INSERT INTO migrator.reconcile_jobs (run, number, chunks)
+			SELECT $1, j.number, j.chunks::jsonb FROM unnest($2::integer[], $3::text[]) AS j (number, chunks)`, run, numbers, chunks)
 		return err
 	})
 }

@@ -12,11 +12,6 @@ import (
 // found differences), nor those of a run that can be resumed. The runs themselves, with
 // their counts, stay.
 func (r *Runs) Prune(ctx context.Context, keep time.Duration) error {
-	_, err := r.pool.Exec(ctx, `DELETE FROM migrator.reconcile_findings f USING migrator.reconcile_runs r
-		WHERE r.id = f.run AND r.migration = $1 AND r.finished_at < clock_timestamp() - $2::interval
-		  AND (r.status IN ('done', 'cancelled')
-		    OR r.status = 'stopped' AND NOT EXISTS (SELECT FROM migrator.reconcile_jobs j WHERE j.run = r.id))
-		  AND r.id <> ALL (ARRAY(SELECT max(id) FROM migrator.reconcile_runs
-			WHERE migration = $1 AND status = 'done' GROUP BY GROUPING SETS ((whole, two_way), (differences > 0))))`, r.migration, keep)
+	_, err := r.pool.Exec(ctx, `SELECT migrator.prune_findings($1, $2)`, r.migration, keep)
 	return statedb.Explain(err)
 }

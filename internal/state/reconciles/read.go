@@ -120,8 +120,7 @@ func (r *Runs) Clear(ctx context.Context, entry reconcile.JournaledKey) (bool, e
 		since = &entry.Since
 	}
 	// [journal-changes]: compare-and-set on what was read before the repair.
-	tag, err := r.pool.Exec(ctx, `DELETE FROM migrator.journal
-		WHERE migration = $1 AND key = $2 AND changes = $3 AND ($4::timestamptz IS NULL OR first_at = $4)`,
-		r.migration, []byte(entry.Key), entry.Changes, since)
-	return tag.RowsAffected() > 0, statedb.Explain(err)
+	var cleared bool
+	err := r.pool.QueryRow(ctx, `SELECT migrator.clear_journal($1, $2, $3, $4)`, r.migration, []byte(entry.Key), entry.Changes, since).Scan(&cleared)
+	return cleared, statedb.Explain(err)
 }

@@ -4,6 +4,7 @@ package reconciles
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -176,6 +177,10 @@ func (r *Runs) Save(ctx context.Context, run reconcile.Run, found []reconcile.Fi
 	// Through the session of the lock: a process that was frozen until another run began can't
 	// overwrite it. Counts and findings commit together, so a resumed run counts none twice.
 	return r.lock.Do(ctx, func(tx pgx.Tx) error {
+		// First: those of a finished run stay as they are.
+		if err := addFindings(ctx, tx, run.ID, found); err != nil {
+			return err
+		}
 		tag, err := tx.Exec(ctx, `UPDATE migrator.reconcile_runs SET checked = $4, scanned = $5, suspects = $6,
 				differences = $7, repaired = $8, classes = $9::jsonb, error = $10, expected = $11, unsettled = $12, journalled = $13,
 				refused = $14, places = $15, recent = $16, recent_different = $17, recent_only = $18,
@@ -198,11 +203,9 @@ func (r *Runs) Save(ctx context.Context, run reconcile.Run, found []reconcile.Fi
 			}
 		}
 		if run.Status != reconcile.Running {
-			if err := clearQueue(ctx, tx, r.migration, run.ID); err != nil {
-				return err
-			}
+			return clearQueue(ctx, tx, r.migration, run.ID)
 		}
-		return addFindings(ctx, tx, run.ID, found)
+		return nil
 	})
 }
 
@@ -214,7 +217,6 @@ func addFindings(ctx context.Context, tx pgx.Tx, run int64, found []reconcile.Fi
 	if err := tx.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now); err != nil {
 		return err
 	}
-	columns := []string{"run", "key", "raw_key", "class", "path", "paths", "detail", "version", "repaired", "repair", "at", "lost"}
 	keys := make([][]byte, 0, len(found))
 	for _, f := range found {
 		if f.RawKey == "" {
@@ -226,21 +228,30 @@ func addFindings(ctx context.Context, tx pgx.Tx, run int64, found []reconcile.Fi
 		return err
 	}
 	found = newestOf(found)
-	_, err = tx.CopyFrom(ctx, pgx.Identifier{statedb.Schema, "reconcile_findings"}, columns,
-		pgx.CopyFromSlice(len(found), func(i int) ([]any, error) {
-			f := found[i]
-			paths := make([]string, len(f.Paths))
-			for j, p := range f.Paths {
-				paths[j] = statedb.CleanText(p)
-			}
-			if f.At.IsZero() {
-				f.At = now
-			}
-			return []any{
-				run, []byte(f.Key), []byte(f.RawKey), string(f.Class), statedb.CleanText(f.Path), paths, statedb.CleanText(f.Detail),
-				f.Version.String(), f.Repaired, statedb.CleanText(f.Repair), f.At, f.Lost,
-			}, nil
-		}))
+	rows := make([]any, len(found))
+	for i, f := range found {
+		paths := make([]string, len(f.Paths))
+		for j, p := range f.Paths {
+			paths[j] = statedb.CleanText(p)
+		}
+		if f.At.IsZero() {
+			f.At = now
+		}
+		rows[i] = map[string]any{
+			"key": hex.EncodeToString([]byte(f.Key)), "raw_key": hex.EncodeToString([]byte(f.RawKey)), "class": f.Class, "path": statedb.CleanText(f.Path),
+			"paths": paths, "detail": statedb.CleanText(f.Detail), "version": f.Version.String(), "repaired": f.Repaired, "repair": statedb.CleanText(f.Repair),
+			"at": f.At, "lost": f.Lost,
+		}
+	}
+	doc, err := json.Marshal(rows)
+	if err != nil {
+		return err
+	}
+	// Not COPY, which row-level security refuses.
+	_, err = tx.Exec(ctx, `INSERT INTO migrator.reconcile_findings (run, key, raw_key, class, path, paths, detail, version, repaired, repair, at, lost)
+		SELECT $1, decode(f.key, 'hex'), decode(f.raw_key, 'hex'), f.class, f.path, f.paths, f.detail, f.version, f.repaired, f.repair, f.at, f.lost
+		FROM ROWS FROM (jsonb_to_recordset($2::jsonb) AS (key text, raw_key text, class text, path text, paths text[], detail text, version text,
+			repaired boolean, repair text, at timestamptz, lost boolean)) WITH ORDINALITY f ORDER BY f.ordinality`, run, string(doc))
 	return err
 }
 
