@@ -25,7 +25,9 @@ func (g *granted) register(flags *pflag.FlagSet) {
 		usage string
 	}{
 		{state.Application, "roles that get the privileges of package dual, and no more"},
-		{state.Operator, "roles that get the privileges of every other command"},
+		{state.Operator, "roles that get the privileges of every other command: the daemon's, the workers', those of persons who operate"},
+		{state.Decider, "roles that read, approve, acknowledge, pause and resume, and no more"},
+		{state.Viewer, "roles that read status, history and reports, and no more"},
 	} {
 		g.roles[k.kind] = flags.StringSlice("grant-"+string(k.kind), nil, k.usage)
 	}

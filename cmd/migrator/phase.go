@@ -398,6 +398,7 @@ for the present epoch and config hash, until it expires.`,
 func newHistory(c *cli) *cobra.Command {
 	var limit int
 	var verify bool
+	var a anchored
 	cmd := &cobra.Command{
 		Use:     "history [MIGRATION]",
 		Short:   "List the migration's moves: when, by whom, and why",
@@ -405,7 +406,10 @@ func newHistory(c *cli) *cobra.Command {
 		PreRunE: limitAboveZero(&limit),
 		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
 			if verify {
-				return c.verify(ctx, store, name)
+				return c.verify(ctx, store, name, a)
+			}
+			if a != (anchored{}) {
+				return usagef("--anchor and --public-key are of --verify")
 			}
 			entries, err := store.History(ctx, name, limit)
 			if err != nil {
@@ -416,5 +420,6 @@ func newHistory(c *cli) *cobra.Command {
 	}
 	cmd.Flags().IntVarP(&limit, "limit", "n", 50, "newest entries to show")
 	cmd.Flags().BoolVar(&verify, "verify", false, "same as migrator history verify")
+	a.register(cmd.Flags())
 	return cmd
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/drill"
@@ -26,8 +27,8 @@ func ExportDrill(ctx context.Context, drills *drills.Runs, id int64, key ed25519
 	if err != nil {
 		return e, nil, err
 	}
-	if !report.Passed {
-		return e, nil, notYetHint(hint.Hint{Do: hint.DrillShow, Of: []string{strconv.FormatInt(id, 10)}}, "drill %d has failed: only a passed drill is exported", id)
+	if doubts := report.Doubts(); len(doubts) > 0 {
+		return e, nil, notYetHint(hint.Hint{Do: hint.DrillShow, Of: []string{strconv.FormatInt(id, 10)}}, "drill %d has failed: only a passed drill is exported (%s)", id, doubts[0])
 	}
 	public, _ := key.Public().(ed25519.PublicKey)
 	file, err = drill.Sign(report, key)
@@ -73,8 +74,8 @@ func ImportDrill(ctx context.Context, store *state.Store, name, path string, tex
 		return i, err
 	case report.Migration != name:
 		return i, refuse("%s is a drill of the migration %s, not of %s", path, report.Migration, name)
-	case !report.Passed:
-		return i, refuse("%s is a drill that has failed: %v", path, report.Reasons)
+	case len(report.Doubts()) > 0:
+		return i, refuse("%s is no drill that passed: %s", path, strings.Join(report.Doubts(), "; "))
 	case report.Finished.After(e.Now.Add(maxClockAhead)):
 		return i, refuse("%s finished at %s, which is in the future", path, report.Finished.Format(time.RFC3339))
 	}

@@ -62,8 +62,10 @@ func Open(file []byte, trusted ed25519.PublicKey) (r Report, digest string, err 
 		return r, "", fmt.Errorf("the signature is not by the trusted key (%s), or the report was changed; the file names the key %s", EncodeKey(trusted), s.Key)
 	}
 	sum := sha256.Sum256(message(s.Report))
-	if err := json.Unmarshal(s.Report, &r); err != nil {
-		return r, "", fmt.Errorf("the signed report can't be read: %w", err)
+	report := json.NewDecoder(bytes.NewReader(s.Report))
+	report.DisallowUnknownFields() // another release's, which may mean by them that the drill failed
+	if err := report.Decode(&r); err != nil {
+		return r, "", fmt.Errorf("the signed report can't be read by this release: %w", err)
 	}
 	return r, hex.EncodeToString(sum[:]), nil
 }

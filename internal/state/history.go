@@ -95,7 +95,10 @@ func (e *BrokenHistoryError) Hint() hint.Hint {
 // VerifyHistory recomputes the hash chain here, not in the database, and compares
 // its end with the migration's route. n is the number of entries found intact;
 // *BrokenHistoryError names the first that is not.
-func (s *Store) VerifyHistory(ctx context.Context, migration string) (n int64, err error) {
+//
+// From the contents it recomputes what the rules of authority demanded: see rules. An anchor is an entry as it
+// was anchored outside of the database: the entry of its number must have its hash.
+func (s *Store) VerifyHistory(ctx context.Context, migration string, anchors ...Anchor) (n int64, err error) {
 	broken := func(what string) error {
 		return &BrokenHistoryError{Migration: migration, Seq: n + 1, What: what}
 	}
@@ -113,6 +116,10 @@ func (s *Store) VerifyHistory(ctx context.Context, migration string) (n int64, e
 			return err
 		}
 		defer rows.Close()
+		demanded, err := s.rules(ctx, migration)
+		if err != nil {
+			return err
+		}
 		var last Entry
 		for rows.Next() {
 			e, err := ScanEntry(rows)
@@ -129,10 +136,23 @@ func (s *Store) VerifyHistory(ctx context.Context, migration string) (n int64, e
 			case n > 0 && e.From != last.To && (last.Cause != phases.CauseForgotten || e.Cause != phases.CauseCreated):
 				return broken(fmt.Sprintf("it leads from %s (epoch %d), the entry before it to %s (epoch %d)", e.From, e.From.Epoch, last.To, last.To.Epoch))
 			}
+			if what := demanded.check(e); what != "" {
+				return broken(what)
+			}
+			for _, a := range anchors {
+				if a.Seq == e.Seq && a.Hash != e.Hash {
+					return broken(fmt.Sprintf("it was anchored at %s with another content: the history was written again from here or before", a.At.UTC().Format(time.RFC3339)))
+				}
+			}
 			last, n = e, n+1
 		}
 		if err := rows.Err(); err != nil {
 			return err
+		}
+		for _, a := range anchors {
+			if a.Seq > n {
+				return broken(fmt.Sprintf("entry %d, which was anchored at %s, is missing", a.Seq, a.At.UTC().Format(time.RFC3339)))
+			}
 		}
 		if gone != nil {
 			if n != gone.seq || last.Hash != gone.hash || last.Cause != phases.CauseForgotten {

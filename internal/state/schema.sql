@@ -1268,7 +1268,7 @@ AS $function$
             THEN ARRAY['advance', 'schedule'] ELSE ARRAY['rollback', 'trigger', 'loss'] END)
         WHEN cause = 'advance' THEN (from_phase, to_phase) IN (('legacy', 'shadow-write'), ('shadow-write', 'dual-read'), ('dual-read', 'cutover'),
             ('cutover', 'grace'), ('grace', 'fenced'), ('fenced', 'retain'), ('retain', 'complete'))
-        WHEN cause = 'fence' THEN (from_phase, to_phase) IN (('grace', 'fenced'), ('grace', 'lifting'), ('fenced', 'lifting'), ('lifting', 'grace'),
+        WHEN cause = 'fence' THEN (from_phase, to_phase) IN (('grace', 'fenced'), ('grace', 'lifting'), ('fenced', 'lifting'), ('fenced', 'retain'), ('lifting', 'grace'),
             ('returning', 'grace'))
         WHEN cause IN ('rollback', 'trigger', 'loss') THEN (from_phase, to_phase) IN (('shadow-write', 'legacy'), ('dual-read', 'shadow-write'), ('cutover', 'dual-read'),
             ('grace', 'dual-read'), ('grace', 'cutover'), ('grace', 'lifting'), ('fenced', 'lifting'), ('lifting', 'grace'), ('retain', 'returning'),

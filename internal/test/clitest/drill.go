@@ -4,11 +4,15 @@ import (
 	"crypto/ed25519"
 	"crypto/x509"
 	"encoding/pem"
+	"time"
 
+	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/drill"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/drills"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/record"
 )
 
 // Served is the rest of a migration file without waiting times, for a test without load.
@@ -72,13 +76,29 @@ func (o *Operator) Passed(name string) drill.Report {
 		o.T.Fatal(err)
 	}
 	defer release()
-	r := drill.Report{
-		Drill: run.ID, Migration: name, Environment: run.Environment, ConfigHash: run.ConfigHash, Rehearsal: run.Rehearsal,
-		Actor: run.Actor, Began: run.Began, Finished: run.Began, Passed: true,
-		Reasons: []string{}, Reconciles: []drill.Reconciled{}, Series: []drill.Second{}, Marks: []drill.Mark{},
+	r := PassedReport()
+	r.Drill, r.Migration, r.Environment, r.ConfigHash, r.Rehearsal, r.Actor = run.ID, name, run.Environment, run.ConfigHash, run.Rehearsal, run.Actor
+	// It ended when it was recorded, so that it is not in the future.
+	moved := run.Began.Sub(r.Finished)
+	for _, at := range []*time.Time{&r.Began, &r.Finished, &r.Fault.Injected, &r.Fault.Lifted, &r.Steps[0].Began} {
+		*at = at.Add(moved)
 	}
 	if err := drills.New(store.Pool(), name).Finish(ctx, r); err != nil {
 		o.T.Fatal(err)
 	}
 	return r
+}
+
+// PassedReport is a report of a drill that passed, of no migration yet.
+func PassedReport() drill.Report {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	return drill.Report{
+		Environment: "staging", Began: at, Finished: at.Add(time.Minute), Passed: true,
+		Fault:   drill.Fault{Kind: dual.FaultErrors, Share: phases.All, Reads: true, Injected: at.Add(time.Second), Lifted: at.Add(2 * time.Second), Executed: 9},
+		Steps:   []drill.Step{{Name: "check the migration's status", Began: at, OK: true}},
+		Healthy: &drill.Healthy{From: at, Until: at.Add(time.Second)}, Fired: &drill.Fired{Cause: phases.CauseTrigger, Trigger: "errors"},
+		Times: &drill.Times{Detect: 1, Total: 2}, Load: &drill.Totals{Kind: "builtin", Reads: 10, Writes: 10}, Ledger: &drill.Checked{Records: 10},
+		Controls: &drill.Controls{QuietWithoutFault: true, Planted: []record.Key{"1"}, PlantedFound: 1, NegativeControlFound: true},
+		Reasons:  []string{}, Reconciles: []drill.Reconciled{{When: "before"}, {When: "after", Checked: 10}}, Series: []drill.Second{}, Marks: []drill.Mark{},
+	}
 }
