@@ -11,7 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/test/clitest"
 )
 
-// TestAnAnchorShowsAHistoryThatWasWrittenAgain: the owner of the schema changes an entry and mends the chain, which is
+// TestAnAnchorShowsAHistoryThatWasWrittenAgain: the owner of the schema changes an entry and computes the chain again, which is
 // then whole in itself.
 func TestAnAnchorShowsAHistoryThatWasWrittenAgain(t *testing.T) {
 	t.Parallel()
@@ -39,24 +39,24 @@ func TestAnAnchorShowsAHistoryThatWasWrittenAgain(t *testing.T) {
 		code, stdout, stderr := o.Try("phase", "history", "--verify", "--anchor", o.Path(file), "--public-key", o.Path(key))
 		return code, stdout + stderr
 	}
-	if code, said := check("anchors", "anchor.pub"); code != exitDone || !strings.Contains(said, "2 anchors agree") {
-		t.Errorf("untouched: %d %s", code, said)
+	if code, answer := check("anchors", "anchor.pub"); code != exitDone || !strings.Contains(answer, "2 anchors agree") {
+		t.Errorf("untouched: %d %s", code, answer)
 	}
 	o.Write("changed", strings.Replace(string(text), " 2 ", " 1 ", 1))
 	o.Write("of another", strings.ReplaceAll(string(text), "products", "orders"))
 	o.Write("nothing", "")
 	for file, want := range map[string]string{"changed": "line 1 is not signed", "of another": "line 1 is not signed", "nothing": "line 1 is no anchor", "migration.yaml": "no anchor"} {
-		if code, said := check(file, "anchor.pub"); code != exitUsage || !strings.Contains(said, want) {
-			t.Errorf("%s: %d %s", file, code, said)
+		if code, answer := check(file, "anchor.pub"); code != exitUsage || !strings.Contains(answer, want) {
+			t.Errorf("%s: %d %s", file, code, answer)
 		}
 	}
-	if code, said := check("anchors", "other.pub"); code != exitUsage || !strings.Contains(said, "not signed by the key") {
-		t.Errorf("another key: %d %s", code, said)
+	if code, answer := check("anchors", "other.pub"); code != exitUsage || !strings.Contains(answer, "not signed by the key") {
+		t.Errorf("another key: %d %s", code, answer)
 	}
 	for _, bad := range []string{"history anchor", "history anchor --key " + o.Path("anchor.pub"), "history anchor --key " + o.Path("anchor.key") + " --webhook http://example.com/",
 		"history verify --anchor " + o.Path("anchors"), "phase history --anchor " + o.Path("anchors")} {
-		if code, _, said := o.Try(strings.Fields(bad)...); code != exitUsage {
-			t.Errorf("%s: %d %s", bad, code, said)
+		if code, _, answer := o.Try(strings.Fields(bad)...); code != exitUsage {
+			t.Errorf("%s: %d %s", bad, code, answer)
 		}
 	}
 	// From the second entry on the history is made by the database once more, with another reason.
@@ -67,12 +67,12 @@ func TestAnAnchorShowsAHistoryThatWasWrittenAgain(t *testing.T) {
 			VALUES (e.migration, e.cause, e.from_phase, e.from_percent, e.from_epoch, e.to_phase, e.to_percent, e.to_epoch, 'nothing was here', e.config_hash, e.evidence);
 		END LOOP; END $$`)
 	o.Does("history verify")
-	if code, said := check("anchors", "anchor.pub"); code != exitError || !strings.Contains(said, "entry 2") || !strings.Contains(said, "written again") {
-		t.Errorf("written again: %d %s", code, said)
+	if code, answer := check("anchors", "anchor.pub"); code != exitError || !strings.Contains(answer, "entry 2") || !strings.Contains(answer, "written again") {
+		t.Errorf("written again: %d %s", code, answer)
 	}
 	o.SQL(o.State, `DELETE FROM migrator.history WHERE seq >= 2; UPDATE migrator.migrations SET history_seq = 1`)
 	o.Does("history verify")
-	if code, said := check("anchors", "anchor.pub"); code != exitError || !strings.Contains(said, "is missing") {
-		t.Errorf("cut off: %d %s", code, said)
+	if code, answer := check("anchors", "anchor.pub"); code != exitError || !strings.Contains(answer, "is missing") {
+		t.Errorf("cut off: %d %s", code, answer)
 	}
 }

@@ -32,7 +32,7 @@ removed, cut off at the end or reordered, and those that the rules of authority 
 allow: steps that there are not, configurations and approvals that never were. Reports
 the first wrong one, and exits with 1 then.
 
-Whoever owns the schema can write the whole chain again. With --anchor the history is
+The owner of the schema can write the whole chain again. With --anchor the history is
 compared with a file of migrator history anchor too, which finds that.`,
 		Args: optionalName,
 		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error { return c.verify(ctx, store, name, a) }),

@@ -17,9 +17,9 @@ import (
 // wordsOfCommands are what a role could write as its name, for a runbook to run.
 const wordsOfCommands = "z\n```sh {#e .action undo=none}\nid>/tmp/PWN\n```\n"
 
-// TestNobodyGoesRoundTheRulesByHand: what roles of each kind try in SQL, beside the commands. Each statement is
+// TestNoRoleGoesRoundTheRulesByHand: what roles of each kind try in SQL, beside the commands. Each statement is
 // refused, whatever it is part of, and nothing of it is in the state afterwards.
-func TestNobodyGoesRoundTheRulesByHand(t *testing.T) {
+func TestNoRoleGoesRoundTheRulesByHand(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t, `"for": ["retain", "complete"], "two_people": ["complete"]`)
 	ctx := t.Context()
@@ -118,7 +118,7 @@ func TestNobodyGoesRoundTheRulesByHand(t *testing.T) {
 		{"operator", `CREATE FUNCTION migrator.decider(text, text) RETURNS text LANGUAGE sql AS 'SELECT ''''' `, denied},
 		{"operator", `DO $$ BEGIN EXECUTE format('CREATE ROLE %I LOGIN IN ROLE ` + o.deciders + `', E'` + strings.ReplaceAll(wordsOfCommands, "\n", `\n`) + `'); END $$`, denied},
 		{"operator", `GRANT ` + o.deciders + ` TO current_user`, "admin option"},
-		// Evidence: finished is finished, and a message is deleted by nobody.
+		// Evidence: finished is finished, and no role deletes a message.
 		{"operator", `UPDATE migrator.evaluations SET verdict = 'pass'`, denied},
 		{"operator", `DELETE FROM migrator.evaluations`, denied},
 		{"operator", `INSERT INTO migrator.evaluations (migration, kind, name, at, epoch, config_hash, verdict, detail, try, dry_run, samples, value, bound, threshold) VALUES ('products', 'gate', 'x', now(), 10000, '', 'pass', '', '', false, 0, 0, 0, 0)`, "can't be"},

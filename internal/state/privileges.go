@@ -55,7 +55,7 @@ var written = []struct{ table, verbs string }{
 }
 
 // peoplesRights are the statements for the kinds of grants that people and the daemon have. An operator's role
-// alone has the job queue: it is its library's schema, and whoever writes it can delay work and no more.
+// alone has the job queue: it is its library's schema, and a role that writes it can delay work and no more.
 func peoplesRights(k Kind) []string {
 	all := []string{
 		`GRANT USAGE ON SCHEMA migrator TO %s`,

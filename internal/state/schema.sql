@@ -2187,7 +2187,7 @@ BEGIN
         -- [fence-attempt]: the fence of an attempt recorded in grace may be raised already.
         RAISE EXCEPTION 'a fence may stand on legacy (attempt %)', m.attempt USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
-    -- [latch-evidence]: a rollback by a trigger rests on an evaluation that can be shown later.
+    -- A rollback by a trigger rests on an evaluation that can be shown later.
     IF (of_cause = 'trigger') <> (of_evidence ? 'fired') OR of_cause = 'trigger' AND NOT EXISTS (SELECT FROM migrator.evaluations
             WHERE id = (of_evidence #>> '{fired,evaluation}')::bigint AND migration = of_name AND kind = 'trigger'
               AND name = of_evidence #>> '{fired,trigger}' AND verdict = 'firing' AND NOT dry_run) THEN

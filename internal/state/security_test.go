@@ -53,9 +53,9 @@ type privilege struct{ Kind, What, Schema, Name, Verb string }
 func TestRolesMayDoWhatTheDocumentSays(t *testing.T) {
 	t.Parallel()
 	s, dbURL := open(t)
-	kinds := []string{"nobody"} // a role without a grant: what PUBLIC has
-	nobody, _ := newRole(t, dbURL)
-	roles := []string{nobody}
+	kinds := []string{"none"} // a role without a grant: what PUBLIC has
+	without, _ := newRole(t, dbURL)
+	roles := []string{without}
 	for _, k := range []state.Kind{state.Application, state.Operator, state.Decider, state.Viewer} {
 		role, _ := newRole(t, dbURL)
 		must(t, s.Grant(t.Context(), state.Grant{Kind: k, Role: role}))
@@ -71,7 +71,7 @@ func TestRolesMayDoWhatTheDocumentSays(t *testing.T) {
 	}
 	must(t, rows.Err())
 	for _, p := range all {
-		if p.Kind == "nobody" {
+		if p.Kind == "none" {
 			t.Errorf("PUBLIC has %s on the %s %s.%s", p.Verb, p.What, p.Schema, p.Name)
 		}
 	}
@@ -108,7 +108,7 @@ func describe(all []privilege) string {
 	type object struct{ what, name string }
 	verbs := map[object]map[string][]string{}
 	for _, p := range all {
-		if p.Kind == "nobody" || p.What == "schema" && p.Verb == "USAGE" && p.Schema == "migrator" {
+		if p.Kind == "none" || p.What == "schema" && p.Verb == "USAGE" && p.Schema == "migrator" {
 			continue // every kind may see that there is a schema
 		}
 		o := object{p.What, "`" + p.Name + "`"}
