@@ -53,8 +53,10 @@ func TestAnAnchorShowsAHistoryThatWasWrittenAgain(t *testing.T) {
 	if code, answer := check("anchors", "other.pub"); code != exitUsage || !strings.Contains(answer, "not signed by the key") {
 		t.Errorf("another key: %d %s", code, answer)
 	}
-	for _, bad := range []string{"history anchor", "history anchor --key " + o.Path("anchor.pub"), "history anchor --key " + o.Path("anchor.key") + " --webhook http://example.com/",
-		"history verify --anchor " + o.Path("anchors"), "phase history --anchor " + o.Path("anchors")} {
+	for _, bad := range []string{
+		"history anchor", "history anchor --key " + o.Path("anchor.pub"), "history anchor --key " + o.Path("anchor.key") + " --webhook http://example.com/",
+		"history verify --anchor " + o.Path("anchors"), "phase history --anchor " + o.Path("anchors"),
+	} {
 		if code, _, answer := o.Try(strings.Fields(bad)...); code != exitUsage {
 			t.Errorf("%s: %d %s", bad, code, answer)
 		}

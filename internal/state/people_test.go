@@ -37,8 +37,10 @@ func TestNoRoleGoesRoundTheRulesByHand(t *testing.T) {
 
 	conns := map[string]*pgx.Conn{}
 	for _, g := range []state.Grant{
-		{Kind: state.Operator, Migrations: []string{testMigration}}, {Kind: state.Decider, Migrations: []string{testMigration}},
-		{Kind: state.Viewer, Migrations: []string{testMigration}}, {Kind: state.Application, Migrations: []string{testMigration}},
+		{Kind: state.Operator, Migrations: []string{testMigration}},
+		{Kind: state.Decider, Migrations: []string{testMigration}},
+		{Kind: state.Viewer, Migrations: []string{testMigration}},
+		{Kind: state.Application, Migrations: []string{testMigration}},
 	} {
 		var url string
 		g.Role, url = newRole(t, o.url)

@@ -153,8 +153,10 @@ func describe(all []privilege) string {
 
 // onlyRead are the functions with the owner's rights that ask for no grant: they change nothing, and give
 // nothing of a migration that the caller could not see.
-var onlyRead = []string{"may", "require", "require_one", "granted", "server", "changed_server", "mark_of", "refuse_lost_target",
-	"rescue", "witness"} // the last two are of an application: they lead to where nothing is lost
+var onlyRead = []string{
+	"may", "require", "require_one", "granted", "server", "changed_server", "mark_of", "refuse_lost_target",
+	"rescue", "witness",
+} // the last two are of an application: they lead to where nothing is lost
 
 // TestFunctionsOfTheOwnerAskWhoCalls: a function that has the owner's rights sets its search path; one that a role may
 // call asks for a grant.
