@@ -232,6 +232,7 @@ CREATE TABLE migrator.journal (
     reason text NOT NULL,
     first_at timestamp with time zone NOT NULL,
     last_at timestamp with time zone NOT NULL,
+    CONSTRAINT journal_bounds CHECK (((octet_length(key) <= 8192) AND (octet_length(reason) <= 2000) AND (changes > 0))) NOT VALID,
     CONSTRAINT journal_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
     CONSTRAINT journal_pkey PRIMARY KEY (migration, key),
     CONSTRAINT journal_version_check CHECK ((version ~ '^[0-9a-f]{32}$'::text))
@@ -255,12 +256,16 @@ CREATE TABLE migrator.leases (
     fault_first_at timestamp with time zone,
     fault_of text,
     moves text,
+    role text DEFAULT SESSION_USER,
     CONSTRAINT leases_check CHECK (((ended_at IS NULL) = (ended IS NULL))),
     CONSTRAINT leases_ended_check CHECK ((ended = ANY (ARRAY['left'::text, 'evicted'::text, 'superseded'::text]))),
+    CONSTRAINT leases_fault_executed CHECK ((fault_executed >= 0)) NOT VALID,
     CONSTRAINT leases_instance_check CHECK ((instance <> ''::text)),
+    CONSTRAINT leases_length CHECK ((expires_at <= (renewed_at + '00:05:00'::interval))) NOT VALID,
     CONSTRAINT leases_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
     CONSTRAINT leases_moves_check CHECK ((length(moves) <= 100)),
-    CONSTRAINT leases_pkey PRIMARY KEY (id)
+    CONSTRAINT leases_pkey PRIMARY KEY (id),
+    CONSTRAINT leases_texts CHECK ((((octet_length(id) >= 1) AND (octet_length(id) <= 100)) AND (octet_length(instance) <= 256) AND (octet_length(about) <= 4000) AND (octet_length(fault) <= 256) AND (octet_length(fault_of) <= 256) AND (octet_length(origin) <= 100))) NOT VALID
 );
 
 CREATE TABLE migrator.marks (
@@ -483,6 +488,7 @@ CREATE TABLE migrator.return_journal (
     changes bigint NOT NULL,
     first_at timestamp with time zone NOT NULL,
     last_at timestamp with time zone NOT NULL,
+    CONSTRAINT return_journal_bounds CHECK ((octet_length(key) <= 8192)) NOT VALID,
     CONSTRAINT return_journal_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
     CONSTRAINT return_journal_pkey PRIMARY KEY (migration, key)
 );
@@ -585,6 +591,17 @@ CREATE TABLE migrator.servers_seen (
     CONSTRAINT servers_seen_side_check CHECK ((side = ANY (ARRAY['legacy'::text, 'target'::text])))
 );
 
+CREATE TABLE migrator.unreadable (
+    migration text NOT NULL,
+    windows bigint NOT NULL,
+    last_at timestamp with time zone NOT NULL,
+    last_why text NOT NULL,
+    CONSTRAINT unreadable_last_why_check CHECK ((length(last_why) <= 500)),
+    CONSTRAINT unreadable_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
+    CONSTRAINT unreadable_pkey PRIMARY KEY (migration),
+    CONSTRAINT unreadable_windows_check CHECK ((windows > 0))
+);
+
 CREATE TABLE migrator.windows (
     migration text NOT NULL,
     incarnation text NOT NULL,
@@ -596,6 +613,7 @@ CREATE TABLE migrator.windows (
     ended_at timestamp with time zone NOT NULL,
     discarded bigint NOT NULL,
     counts bytea NOT NULL,
+    CONSTRAINT windows_bounds CHECK ((((sequence >= 0) AND (sequence <= '4611686018427387903'::bigint)) AND (epoch > 0) AND ((discarded >= 0) AND (discarded <= '1000000000000'::bigint)) AND isfinite(began_at) AND isfinite(ended_at) AND (octet_length(incarnation) <= 256) AND (octet_length(instance) <= 256) AND (octet_length(config_hash) <= 256))) NOT VALID,
     CONSTRAINT windows_check CHECK ((began_at <= ended_at)),
     CONSTRAINT windows_counts_check CHECK ((octet_length(counts) <= 1100000)),
     CONSTRAINT windows_incarnation_check CHECK ((incarnation <> ''::text)),
@@ -726,6 +744,18 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'records are set aside only by a return that is in progress' USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.applied_file(of_migration text)
+ RETURNS TABLE(config text, columns text, former_columns text)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+BEGIN
+    PERFORM migrator.require_fleet(of_migration);
+    RETURN QUERY SELECT m.config::text, m.schema::text, m.former_schema::text FROM migrator.migrations m WHERE m.name = of_migration;
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.approve(of_migration text, new_phase text, as_role text, why text, microseconds bigint, OUT actor text, OUT to_phase text, OUT epoch bigint, OUT config_hash text, OUT expires_at timestamp with time zone, OUT reason text)
@@ -952,7 +982,7 @@ BEGIN
                  AND a.config_hash = NEW.config_hash AND a.expires_at > clock_timestamp() AND (NOT two OR a.actor <> session_user)) THEN
         RETURN NEW;
     ELSIF two THEN
-        RAISE EXCEPTION '% needs two people: nobody but % has approved it in this epoch, under this configuration; try: migrator phase approve, as somebody else',
+        RAISE EXCEPTION '% needs two people: only % has approved it in this epoch, under this configuration; try: migrator phase approve, as another person',
             into_phase, session_user USING ERRCODE = 'MG011';
     END IF;
     RAISE EXCEPTION '% needs an approval in this epoch, under this configuration; try: migrator phase approve', into_phase USING ERRCODE = 'MG010';
@@ -980,6 +1010,29 @@ AS $function$
     SELECT migrator.require('operator', of_migration);
     UPDATE migrator.migrations SET former_moves = '', former_schema = NULL WHERE name = of_migration AND phase IN ('shadow-write', 'dual-read')
 $function$;
+
+CREATE OR REPLACE FUNCTION migrator.conflict_of(of_migration text)
+ RETURNS TABLE(phase text, percent integer, epoch bigint)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT r.phase, r.percent, r.epoch FROM migrator.live_routes(of_migration) r
+    WHERE r.phase NOT IN ('shadow-write', 'dual-read', 'cutover', 'grace') LIMIT 1
+$function$;
+
+CREATE OR REPLACE FUNCTION migrator.count_unreadable(of_migration text, more bigint, why text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+BEGIN
+    PERFORM migrator.require('operator', of_migration);
+    INSERT INTO migrator.unreadable AS u (migration, windows, last_at, last_why) VALUES (of_migration, more, clock_timestamp(), left(why, 500))
+    ON CONFLICT (migration) DO UPDATE SET windows = u.windows + excluded.windows, last_at = excluded.last_at, last_why = excluded.last_why;
+END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.create_migration(of_name text, of_environment text, of_config text, of_config_hash text, of_schema text, of_reversible boolean, of_lease_ms bigint, of_renew_ms bigint, of_moves text)
  RETURNS boolean
@@ -1041,31 +1094,50 @@ BEGIN
         FROM (SELECT nextval('migrator.return_changes') AS value) AS last WHERE migration = of_migration;
 END $function$;
 
-CREATE OR REPLACE FUNCTION migrator.evict(of_migration text, of_instance text, why text)
+CREATE OR REPLACE FUNCTION migrator.enter(of_migration text)
+ RETURNS migrator.migrations
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+DECLARE m migrator.migrations;
+BEGIN
+    PERFORM migrator.require_fleet(of_migration);
+    PERFORM pg_advisory_xact_lock_shared(hashtextextended('migrator route ' || of_migration, 0));
+    SELECT * INTO m FROM migrator.migrations WHERE name = of_migration FOR SHARE;
+    RETURN m;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.evict(of_migration text, of_instance text, why text, by_force boolean)
  RETURNS bigint
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    ended jsonb;
+    now_at timestamptz;
+    ended  jsonb;
 BEGIN
     PERFORM migrator.require('operator', of_migration);
     IF trim(why) = '' THEN
         RAISE EXCEPTION 'an eviction needs a reason' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     PERFORM FROM migrator.migrations WHERE name = of_migration FOR UPDATE;
+    now_at := clock_timestamp();
     -- [unclean-mark]: no process knows what the instance had in flight. [lapsed-blocks]: only a
-    -- lapsed lease is evicted: an instance that renews would continue without one.
+    -- lapsed lease is evicted, unless by force: an instance that renews would continue without one.
     WITH evicted AS (
-        UPDATE migrator.leases l SET ended = 'evicted', ended_at = clock_timestamp(),
-            lost_at = CASE WHEN EXISTS (SELECT FROM migrator.epochs e WHERE e.migration = l.migration
-                AND e.epoch >= l.acknowledged_epoch AND e.phase IN ('shadow-write', 'dual-read', 'cutover', 'grace')) THEN clock_timestamp() END
-        WHERE migration = of_migration AND instance = of_instance AND ended_at IS NULL AND expires_at <= clock_timestamp()
-        RETURNING jsonb_build_object('lease', id, 'about', about, 'acknowledged_epoch', acknowledged_epoch, 'expired', expires_at, 'dirty', lost_at IS NOT NULL) AS lease)
+        UPDATE migrator.leases l SET ended = 'evicted', ended_at = least(greatest(l.expires_at, now_at), now_at + interval '5 minutes'),
+            lost_at = CASE WHEN migrator.lost_writes(l.migration, l.acknowledged_epoch)
+                           THEN least(greatest(l.expires_at, now_at), now_at + interval '5 minutes') END
+        WHERE migration = of_migration AND instance = of_instance
+          AND (ended_at IS NULL OR by_force AND l.ended = 'superseded' AND ended_at > now_at) AND (expires_at <= now_at OR by_force)
+        RETURNING jsonb_build_object('lease', id, 'about', about, 'acknowledged_epoch', acknowledged_epoch, 'expired', expires_at,
+            'dirty', lost_at IS NOT NULL, 'counts_until', ended_at) AS lease)
     SELECT jsonb_agg(lease) INTO ended FROM evicted;
     IF ended IS NOT NULL THEN
-        PERFORM migrator.note_entry(of_migration, 'evict', why, jsonb_build_object('instance', of_instance, 'leases', ended));
+        PERFORM migrator.note_entry(of_migration, 'evict', why, jsonb_build_object('instance', of_instance, 'forced', by_force, 'leases', ended));
     END IF;
     RETURN coalesce(jsonb_array_length(ended), 0);
 END $function$;
@@ -1102,6 +1174,28 @@ CREATE OR REPLACE FUNCTION migrator.first_fenced(of_migration text, era bigint)
 AS $function$
     UPDATE migrator.migrations SET first_fence_era = era WHERE name = of_migration
 $function$;
+
+CREATE OR REPLACE FUNCTION migrator.fleet_migrations()
+ RETURNS SETOF text
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT name FROM migrator.migrations WHERE migrator.may('application', name) OR migrator.may('operator', name) ORDER BY name
+$function$;
+
+CREATE OR REPLACE FUNCTION migrator.fleet_role(of_migration text)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+BEGIN
+    RETURN coalesce((SELECT g.role FROM migrator.grants g JOIN pg_roles r ON r.rolname = g.role
+                     WHERE g.kind = 'application' AND g.migration IN ('*', of_migration) AND pg_has_role(session_user, r.oid, 'MEMBER')
+                     ORDER BY g.role <> session_user, g.role LIMIT 1), session_user);
+END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.forget(of_migration text, why text, removed jsonb)
  RETURNS void
@@ -1161,6 +1255,18 @@ AS $function$
     WHERE g.kind = ANY (kinds) AND pg_has_role(session_user, r.oid, 'MEMBER')
 $function$;
 
+CREATE OR REPLACE FUNCTION migrator.has_journaled(of_migration text, of_key bytea)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+BEGIN
+    PERFORM migrator.require_fleet(of_migration);
+    RETURN EXISTS (SELECT FROM migrator.journal j WHERE j.migration = of_migration AND j.key = of_key);
+END $function$;
+
 CREATE OR REPLACE FUNCTION migrator.hold_return(of_migration text, keys bigint, aside boolean)
  RETURNS void
  LANGUAGE sql
@@ -1170,6 +1276,20 @@ AS $function$
     UPDATE migrator.migrations SET return_sets_aside = aside WHERE name = of_migration;
     INSERT INTO migrator.returns (migration, total) VALUES (of_migration, keys) ON CONFLICT (migration) DO UPDATE SET total = keys, final = false
 $function$;
+
+CREATE OR REPLACE FUNCTION migrator.holds(of_role text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+BEGIN
+    IF of_role IS NULL OR of_role = session_user THEN
+        RETURN true;
+    END IF;
+    RETURN EXISTS (SELECT FROM pg_roles r WHERE r.rolname = of_role AND pg_has_role(session_user, r.oid, 'MEMBER'));
+END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.inject_fault(of_migration text, new_fault jsonb, milliseconds bigint)
  RETURNS boolean
@@ -1202,6 +1322,88 @@ BEGIN
         RAISE EXCEPTION 'a fence is attempted from grace, by one command at a time' USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
     PERFORM migrator.note_entry(of_name, 'fence', 'about to fence legacy', jsonb_build_object('attempt', of_attempt));
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.join_fleet(of_migration text, of_lease text, of_instance text, of_about text, length_ms bigint, previous text, of_moves text)
+ RETURNS TABLE(phase text, percent integer, epoch bigint, shadow text, lease_ms bigint, renew_ms bigint, fence_era bigint, reversible boolean, config_hash text, mark_owner text, mark_incarnation text, mark_beat bigint, applied text)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+#variable_conflict use_column
+DECLARE
+    m       migrator.migrations := migrator.enter(of_migration);
+    before  record; -- the process's former lease
+    now_at  timestamptz;
+BEGIN
+    IF m.name IS NULL THEN
+        RETURN;
+    END IF;
+    SELECT l.acknowledged_epoch, l.origin INTO before FROM migrator.leases l
+        WHERE l.id = previous AND l.migration = of_migration AND migrator.holds(l.role);
+    IF FOUND THEN
+        -- [rejoin-epoch]: leases of the same process end here without a mark: its queue continues, under the lease
+        -- that this transaction takes.
+        UPDATE migrator.leases l SET ended = 'superseded', ended_at = clock_timestamp(), lost_at = NULL
+            WHERE l.migration = of_migration AND l.ended IS DISTINCT FROM 'evicted' AND (l.ended_at IS NULL OR l.ended_at > clock_timestamp())
+              AND (l.id = previous OR l.origin = before.origin) AND migrator.holds(l.role);
+    ELSE
+        -- [superseded-counts]: a lease that another process takes over counts until it would have expired: if both still
+        -- run, the route of the first stays live. [unclean-mark]: the first may have had writes that no other process
+        -- knows of. Another role's instance of the same name keeps its lease.
+        UPDATE migrator.leases l SET ended = 'superseded',
+               ended_at = least(greatest(l.expires_at, clock_timestamp()), clock_timestamp() + interval '5 minutes'),
+               lost_at = CASE WHEN migrator.lost_writes(l.migration, l.acknowledged_epoch)
+                              THEN least(greatest(l.expires_at, clock_timestamp()), clock_timestamp() + interval '5 minutes') END
+            WHERE l.migration = of_migration AND l.instance = of_instance AND l.ended_at IS NULL AND migrator.holds(l.role);
+    END IF;
+    now_at := clock_timestamp();
+    -- [join-locked]: the lease acknowledges the epoch that this transaction reads, under the lock that a move takes
+    -- exclusively. [rejoin-epoch]: not above what the former lease acknowledged. [join-described]: a trigger compares
+    -- what the instance moves with what is applied, under the same lock.
+    INSERT INTO migrator.leases (id, migration, instance, about, acknowledged_epoch, joined_at, renewed_at, expires_at, origin, moves, role)
+        VALUES (of_lease, m.name, of_instance, left(of_about, 1000), least(m.epoch, before.acknowledged_epoch), now_at, now_at,
+                now_at + migrator.lease_length(length_ms, m.lease_ms), coalesce(before.origin, of_lease), of_moves, migrator.fleet_role(of_migration));
+    RETURN QUERY SELECT m.phase::text, m.percent, m.epoch, migrator.shadow_of(m), least(m.lease_ms, 300000), m.renew_ms, m.fence_era, m.reversible,
+        m.config_hash, of_migration || '@' || i.id, k.incarnation, k.confirmed, m.moves
+        FROM (SELECT) one LEFT JOIN (migrator.marks k CROSS JOIN migrator.identity i) ON k.migration = of_migration;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.journal_keys(of_migration text, keys bytea[], versions text[], changed bigint[], reasons text[])
+ RETURNS TABLE(phase text, percent integer, epoch bigint, shadow text, live_phases text[], live_percents integer[])
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+#variable_conflict use_column
+DECLARE
+    m migrator.migrations := migrator.enter(of_migration);
+    live_phases text[];
+    live_percents integer[];
+BEGIN
+    IF m.name IS NULL THEN
+        RETURN;
+    END IF;
+    IF cardinality(keys) > 100000 OR EXISTS (SELECT FROM unnest(changed) c WHERE c IS NULL OR c NOT BETWEEN 1 AND 1000000) THEN
+        RAISE EXCEPTION 'more than 100000 keys at once, or a number of changes that is not 1 to 1000000' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    -- [journal-held]: read in the transaction that journals: a route that an instance may have swapped to, and not
+    -- acknowledged yet, counts too.
+    SELECT array_agg(r.phase), array_agg(r.percent) INTO live_phases, live_percents FROM migrator.live_routes(of_migration) r;
+    -- [journal-version]: the highest failed version. [journal-changes]: the count only grows, so a repair that began before
+    -- finds the difference. [no-journal-fails]: behind a fence no key enters.
+    IF m.phase IN ('legacy', 'shadow-write', 'dual-read', 'cutover', 'grace') THEN
+        INSERT INTO migrator.journal AS j (migration, key, version, changes, reason, first_at, last_at)
+            SELECT m.name, l.key, l.version, l.changes, left(l.reason, 500), clock_timestamp(), clock_timestamp()
+            FROM unnest(keys, versions, changed, reasons) AS l (key, version, changes, reason)
+            ORDER BY l.key
+            ON CONFLICT (migration, key) DO UPDATE SET
+                version = greatest(j.version, excluded.version), changes = j.changes + excluded.changes,
+                reason = excluded.reason, last_at = excluded.last_at;
+    END IF;
+    RETURN QUERY SELECT m.phase::text, m.percent, m.epoch, migrator.shadow_of(m), live_phases, live_percents;
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.keep_configuration()
@@ -1276,6 +1478,20 @@ AS $function$
         ELSE false END
 $function$;
 
+CREATE OR REPLACE FUNCTION migrator.lease_length(asked_ms bigint, applied_ms bigint)
+ RETURNS interval
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+BEGIN
+    IF asked_ms NOT BETWEEN 1 AND 300000 THEN
+        RAISE EXCEPTION 'a lease of % ms: want 1 to 300000', asked_ms USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    RETURN coalesce(asked_ms, least(applied_ms, 300000)) * interval '1 millisecond';
+END $function$;
+
 CREATE OR REPLACE FUNCTION migrator.leave_aside(of_migration text, records bigint)
  RETURNS void
  LANGUAGE plpgsql
@@ -1289,6 +1505,22 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the return in progress sets no record aside' USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.leave_fleet(of_migration text, of_lease text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+BEGIN
+    PERFORM migrator.require_fleet(of_migration);
+    -- [leave-drained]: removes the mark of possibly lost writes, since the instance reports that all its operations have
+    -- drained. An eviction remains: it is in the history, and has its own mark.
+    UPDATE migrator.leases l SET ended = 'left', lost_at = NULL, ended_at = least(l.ended_at, clock_timestamp())
+        WHERE l.id = of_lease AND l.migration = of_migration AND (l.ended IS NULL OR l.ended = 'superseded') AND migrator.holds(l.role);
+    RETURN FOUND;
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.leave_missing(of_migration text, records bigint)
@@ -1331,6 +1563,26 @@ AS $function$
     UPDATE migrator.migrations SET fault = NULL, fault_until = NULL WHERE name = of_migration AND fault ->> 'id' = of_fault
 $function$;
 
+CREATE OR REPLACE FUNCTION migrator.live_routes(of_migration text)
+ RETURNS TABLE(phase text, percent integer, epoch bigint)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+#variable_conflict use_column
+BEGIN
+    -- [held-routes], [journal-held]: from the lowest epoch that a counted lease acknowledged: its
+    -- instance may be on any later one. [lapsed-held]: on routes that read the target alone a lapsed
+    -- lease counts too. [loss-held]: epochs that were only reported are rows of epochs as well.
+    RETURN QUERY SELECT e.phase::text, e.percent, e.epoch FROM migrator.epochs e
+    WHERE e.migration = of_migration AND e.epoch >= (SELECT min(l.acknowledged_epoch) FROM migrator.leases l
+        WHERE l.migration = of_migration AND (l.expires_at > clock_timestamp()
+              OR e.phase IN ('fenced', 'lifting', 'returning', 'retain', 'complete'))
+          AND (l.ended_at IS NULL OR l.ended_at > clock_timestamp()))
+    ORDER BY e.epoch DESC;
+END $function$;
+
 CREATE OR REPLACE FUNCTION migrator.lose_legacy(of_migration text, why text)
  RETURNS void
  LANGUAGE sql
@@ -1358,6 +1610,16 @@ BEGIN
     PERFORM migrator.mark_unclean(of_migration, why);
     RETURN true;
 END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.lost_writes(of_migration text, acknowledged bigint)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT EXISTS (SELECT FROM migrator.epochs e WHERE e.migration = of_migration AND e.epoch >= acknowledged
+                   AND e.phase IN ('shadow-write', 'dual-read', 'cutover', 'grace'))
+$function$;
 
 CREATE OR REPLACE FUNCTION migrator.mark_copied(of_migration text, at_epoch bigint, to_legacy text, up_to bigint, not_copied bytea[])
  RETURNS void
@@ -1399,16 +1661,21 @@ $function$;
 
 CREATE OR REPLACE FUNCTION migrator.may(of_kind text, of_migration text)
  RETURNS boolean
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
-    -- pg_has_role is true for a superuser, whatever the role. A row of a role that was dropped joins nothing.
-    SELECT pg_has_role(session_user, (SELECT nspowner FROM pg_namespace WHERE nspname = 'migrator'), 'MEMBER')
-        OR EXISTS (SELECT FROM migrator.grants g JOIN pg_roles r ON r.rolname = g.role
-                   WHERE (g.kind = of_kind OR of_kind = 'viewer' AND g.kind IN ('operator', 'decider'))
-                     AND g.migration IN ('*', of_migration) AND pg_has_role(session_user, r.oid, 'MEMBER'))
-$function$;
+BEGIN
+    -- A row of a role that was dropped joins nothing.
+    IF EXISTS (SELECT FROM migrator.grants g JOIN pg_roles r ON r.rolname = g.role
+               WHERE (g.kind = of_kind OR of_kind = 'viewer' AND g.kind IN ('operator', 'decider'))
+                 AND g.migration IN ('*', of_migration) AND pg_has_role(session_user, r.oid, 'MEMBER')) THEN
+        RETURN true;
+    END IF;
+    -- pg_has_role is true for a superuser, whatever the role.
+    RETURN pg_has_role(session_user, (SELECT nspowner FROM pg_namespace WHERE nspname = 'migrator'), 'MEMBER');
+END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.move(in_migration text, in_from_epoch bigint, in_phase text, in_percent integer, in_cause text, in_reason text, in_evidence jsonb, in_attempt text, in_fence_era bigint)
  RETURNS bigint
@@ -1615,6 +1882,44 @@ BEGIN
     RETURN NEW;
 END $function$;
 
+CREATE OR REPLACE FUNCTION migrator.observe(of_migration text, of_lease text, incarnations text[], sequences bigint[], instances text[], epochs bigint[], hashes text[], ages bigint[], lengths bigint[], discarded bigint[], counts bytea[])
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+#variable_conflict use_column
+DECLARE now_at timestamptz := clock_timestamp();
+BEGIN
+    PERFORM migrator.require_fleet(of_migration);
+    IF NOT EXISTS (SELECT FROM migrator.leases l WHERE l.id = of_lease AND l.migration = of_migration AND migrator.holds(l.role)) THEN
+        RETURN false;
+    END IF;
+    IF cardinality(sequences) > 500 OR EXISTS (SELECT FROM unnest(ages, lengths, counts) w (age, length, counts)
+            WHERE (w.age BETWEEN 0 AND 7 * 86400000000 AND w.length BETWEEN 0 AND 86400000000
+                   AND octet_length(w.counts) > 1 AND get_byte(w.counts, 0) BETWEEN 1 AND 9) IS NOT TRUE) THEN
+        RAISE EXCEPTION 'more than 500 windows, or one whose age, length or counts are out of range' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    INSERT INTO migrator.windows (migration, incarnation, sequence, instance, epoch, config_hash, began_at, ended_at, discarded, counts)
+        SELECT of_migration, w.incarnation, w.sequence, w.instance, w.epoch, w.config_hash,
+               now_at - (w.age + w.length) * interval '1 microsecond', now_at - w.age * interval '1 microsecond', w.discarded, w.counts
+        FROM unnest(incarnations, sequences, instances, epochs, hashes, ages, lengths, discarded, counts)
+            AS w (incarnation, sequence, instance, epoch, config_hash, age, length, discarded, counts)
+        JOIN migrator.epochs e ON e.migration = of_migration AND e.epoch = w.epoch
+        ON CONFLICT DO NOTHING;
+    RETURN true;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.one_line(t text, most integer)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT left(regexp_replace(t, '[[:cntrl:]]+', ' ', 'g'), most)
+$function$;
+
 CREATE OR REPLACE FUNCTION migrator.owns()
  RETURNS boolean
  LANGUAGE sql
@@ -1758,6 +2063,59 @@ BEGIN
     END IF;
 END $function$;
 
+CREATE OR REPLACE FUNCTION migrator.renew_lease(of_migration text, of_lease text, acknowledged bigint, length_ms bigint)
+ RETURNS TABLE(phase text, percent integer, epoch bigint, shadow text, lease_ms bigint, renew_ms bigint, fence_era bigint, reversible boolean, config_hash text, mark_owner text, mark_incarnation text, mark_beat bigint, applied text, instance text, moves text, unsettled boolean)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+#variable_conflict use_column
+DECLARE
+    m migrator.migrations := migrator.enter(of_migration);
+    mine record;
+    settles boolean := false;
+BEGIN
+    IF m.name IS NULL THEN
+        RETURN;
+    END IF;
+    -- [lease-final]: only a lease that has neither ended nor expired is renewed: a rollback may have counted it as lapsed
+    -- and not waited for it. The acknowledged epoch never decreases, and never exceeds the present one.
+    UPDATE migrator.leases l SET renewed_at = now.at, expires_at = now.at + migrator.lease_length(length_ms, m.lease_ms),
+           acknowledged_epoch = greatest(l.acknowledged_epoch, least(acknowledged, m.epoch))
+        FROM (SELECT clock_timestamp() AS at) now
+        WHERE l.id = of_lease AND l.migration = of_migration AND l.ended_at IS NULL AND l.expires_at > now.at AND migrator.holds(l.role)
+        RETURNING l.instance, l.moves, l.acknowledged_epoch INTO mine;
+    IF mine.acknowledged_epoch = m.epoch THEN
+        settles := EXISTS (SELECT FROM migrator.epochs e WHERE e.migration = of_migration AND e.epoch = m.epoch AND e.settled_at IS NULL);
+    END IF;
+    RETURN QUERY SELECT m.phase::text, m.percent, m.epoch, migrator.shadow_of(m), least(m.lease_ms, 300000), m.renew_ms, m.fence_era, m.reversible,
+        m.config_hash, of_migration || '@' || i.id, k.incarnation, k.confirmed, m.moves, mine.instance, mine.moves, settles
+        FROM (SELECT) one LEFT JOIN (migrator.marks k CROSS JOIN migrator.identity i) ON k.migration = of_migration;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.report_fault(of_migration text, of_lease text, of_fault text, executed bigint, first_age bigint, is_over boolean)
+ RETURNS TABLE(fault text, remaining_ms bigint)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+#variable_conflict use_column
+BEGIN
+    PERFORM migrator.require_fleet(of_migration);
+    UPDATE migrator.leases l SET
+           fault = CASE WHEN NOT is_over THEN nullif(of_fault, '') END,
+           fault_of = CASE WHEN of_fault = '' THEN l.fault_of ELSE of_fault END,
+           fault_executed = CASE WHEN of_fault = '' THEN l.fault_executed ELSE executed END,
+           fault_first_at = CASE WHEN of_fault = '' THEN l.fault_first_at
+                                 WHEN executed > 0 THEN clock_timestamp() - least(greatest(first_age, 0), 86400000000) * interval '1 microsecond' END
+        WHERE l.id = of_lease AND l.migration = of_migration AND migrator.holds(l.role) AND CASE WHEN of_fault = '' THEN l.fault IS NOT NULL
+              ELSE (l.fault, l.fault_of, l.fault_executed) IS DISTINCT FROM (CASE WHEN NOT is_over THEN of_fault END, of_fault, executed) END;
+    RETURN QUERY SELECT m.fault::text, (extract(epoch FROM m.fault_until - clock_timestamp()) * 1000)::bigint FROM migrator.migrations m
+        WHERE m.name = of_migration AND m.environment = 'staging' AND m.fault_until > clock_timestamp();
+END $function$;
+
 CREATE OR REPLACE FUNCTION migrator.require(of_kind text, of_migration text)
  RETURNS void
  LANGUAGE plpgsql
@@ -1793,10 +2151,23 @@ BEGIN
         CONTINUE WHEN coalesce((after -> 'two_people') ? p AND (after -> 'for') ? p, false);
         IF NOT EXISTS (SELECT FROM migrator.approvals a WHERE a.migration = m.name AND a.to_phase = p AND a.epoch = m.epoch
                        AND a.config_hash = m.config_hash AND a.expires_at > clock_timestamp() AND a.actor <> session_user) THEN
-            RAISE EXCEPTION '% needs two people, and so does ending that: nobody but % has approved % in this epoch; try: migrator phase approve, as another person, or change it in legacy',
+            RAISE EXCEPTION '% needs two people, and so does ending that: only % has approved % in this epoch; try: migrator phase approve, as another person, or change it in legacy',
                 p, session_user, p USING ERRCODE = 'MG011';
         END IF;
     END LOOP;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.require_fleet(of_migration text)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+BEGIN
+    IF NOT migrator.may('application', of_migration) AND NOT migrator.may('operator', of_migration) THEN
+        PERFORM migrator.require('application', of_migration);
+    END IF;
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.require_member(in_role text, in_may text)
@@ -1853,16 +2224,70 @@ CREATE OR REPLACE FUNCTION migrator.rescue(in_migration text, in_from_epoch bigi
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 DECLARE
-    m migrator.migrations;
+    m     migrator.migrations;
+    other record;
 BEGIN
+    PERFORM migrator.require_fleet(in_migration);
     SELECT * INTO STRICT m FROM migrator.migrations WHERE name = in_migration FOR UPDATE;
     IF m.phase NOT IN ('cutover', 'grace') OR m.attempt <> '' THEN
-        RAISE EXCEPTION 'migration % is at %: reads are not taken back from there', m.name, m.phase
+        RAISE EXCEPTION 'migration % is at %: reads do not go back to legacy from there', m.name, m.phase
             USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
-    RETURN migrator.move(in_migration, in_from_epoch, 'dual-read', 10000, 'failure', in_reason, in_evidence, '', 0);
+    SELECT r.* INTO other FROM migrator.conflict_of(in_migration) r;
+    IF FOUND THEN
+        RAISE EXCEPTION 'an instance may still be on % (epoch %), which must not run beside dual-read', other.phase, other.epoch
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    -- [loss-epoch]: move takes an epoch above all that are known; it refuses if the epoch is not the present one any more.
+    RETURN migrator.move(in_migration, in_from_epoch, 'dual-read', 10000, 'failure', migrator.one_line(in_reason, 500),
+        jsonb_build_object('write_epoch', in_evidence -> 'write_epoch', 'held', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+            'phase', r.phase, 'percent', r.percent, 'epoch', r.epoch)), '[]') FROM migrator.live_routes(in_migration) r)), '', 0);
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.return_keys(of_migration text, at_epoch bigint, keys bytea[])
+ RETURNS TABLE(phase text, percent integer, epoch bigint, shadow text)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+#variable_conflict use_column
+DECLARE m migrator.migrations := migrator.enter(of_migration);
+BEGIN
+    IF m.name IS NULL THEN
+        RETURN;
+    END IF;
+    IF cardinality(keys) > 100000 THEN
+        RAISE EXCEPTION 'more than 100000 keys at once' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    -- [mark-lost]: a write of retain on a target that was emptied would rest on nothing.
+    PERFORM migrator.refuse_lost_target(of_migration);
+    -- [return-journal]: the phase and the epoch are compared under the lock: once a rollback has committed returning, no key
+    -- enters and no write follows.
+    IF m.phase = 'retain' AND m.epoch = at_epoch THEN
+        INSERT INTO migrator.return_journal AS j (migration, key, changes, first_at, last_at)
+            SELECT m.name, k.key, 1, clock_timestamp(), clock_timestamp() FROM unnest(keys) AS k (key) ORDER BY k.key
+            ON CONFLICT (migration, key) DO UPDATE SET changes = j.changes + 1, last_at = excluded.last_at;
+    END IF;
+    RETURN QUERY SELECT m.phase::text, m.percent, m.epoch, migrator.shadow_of(m);
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.route(of_migration text)
+ RETURNS TABLE(phase text, percent integer, epoch bigint, live_phases text[], live_percents integer[])
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+#variable_conflict use_column
+BEGIN
+    PERFORM migrator.require_fleet(of_migration);
+    RETURN QUERY SELECT m.phase::text, m.percent, m.epoch,
+        ARRAY(SELECT r.phase FROM migrator.live_routes(of_migration) r), ARRAY(SELECT r.percent FROM migrator.live_routes(of_migration) r)
+        FROM migrator.migrations m WHERE m.name = of_migration;
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.see_columns(of_migration text, of_side text, new_changes jsonb)
@@ -1920,6 +2345,32 @@ BEGIN
         SELECT system_identifier::text INTO system FROM pg_control_system();
     END IF;
     RETURN 'system ' || system || ', timeline ' || ('x' || left(pg_walfile_name('0/1'), 8))::bit(32)::int8;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.settle(of_migration text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+BEGIN
+    PERFORM migrator.require_fleet(of_migration);
+    UPDATE migrator.epochs e SET settled_at = clock_timestamp() FROM migrator.migrations m
+        WHERE m.name = of_migration AND e.migration = m.name AND e.epoch = m.epoch AND e.settled_at IS NULL
+          AND NOT EXISTS (SELECT FROM migrator.leases l WHERE l.migration = m.name AND (l.ended_at IS NULL OR l.ended_at > clock_timestamp())
+                          AND (l.acknowledged_epoch < m.epoch OR l.expires_at <= clock_timestamp()));
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.shadow_of(m migrator.migrations)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+BEGIN
+    RETURN CASE WHEN m.phase IN ('cutover', 'grace') THEN m.config #>> ARRAY['phases', m.phase::text, 'shadow'] END;
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.sign_approval()
@@ -2145,6 +2596,40 @@ AS $function$
     WHERE name = of_migration
 $function$;
 
+CREATE OR REPLACE FUNCTION migrator.take_reads_back(of_migration text, write_epoch bigint, reason text)
+ RETURNS TABLE(phase text, percent integer, epoch bigint, undone text, held_phase text, held_percent integer, held_epoch bigint)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+#variable_conflict use_column
+DECLARE
+    m migrator.migrations;
+    held record;
+    undone text := '';
+BEGIN
+    PERFORM migrator.require_fleet(of_migration);
+    -- [held-routes]: the row is locked exclusively: the route, the attempt and the live routes are read and decided on as one.
+    PERFORM pg_advisory_xact_lock(hashtextextended('migrator route ' || of_migration, 0));
+    SELECT * INTO m FROM migrator.migrations WHERE name = of_migration FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    SELECT r.* INTO held FROM migrator.conflict_of(of_migration) r;
+    -- [fence-attempt]: dual-read behind a fence would be a route whose writes legacy refuses and that no command lifts.
+    IF m.phase IN ('legacy', 'shadow-write', 'dual-read') THEN
+        undone := 'legacy';
+    ELSIF m.phase NOT IN ('cutover', 'grace') OR m.attempt <> '' THEN
+        undone := 'moves';
+    ELSIF held.phase IS NOT NULL THEN
+        undone := 'held';
+    ELSE
+        PERFORM migrator.rescue(of_migration, m.epoch, reason, jsonb_build_object('write_epoch', write_epoch));
+    END IF;
+    RETURN QUERY SELECT m.phase::text, m.percent, m.epoch, undone, held.phase, held.percent, held.epoch;
+END $function$;
+
 CREATE OR REPLACE FUNCTION migrator.tell()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -2257,18 +2742,23 @@ CREATE OR REPLACE FUNCTION migrator.witness(in_migration text, in_epoch bigint, 
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 DECLARE
     present bigint;
 BEGIN
+    PERFORM migrator.require_fleet(in_migration);
     SELECT epoch INTO STRICT present FROM migrator.migrations WHERE name = in_migration FOR SHARE;
     IF in_epoch > present + 1000000 THEN -- a mistaken or hostile one must not use the numbers up
         RAISE EXCEPTION 'migration % is in epoch %: epoch % can not be', in_migration, present, in_epoch
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    IF in_percent NOT BETWEEN 0 AND 10000 OR (in_phase IN ('dual-read', 'cutover')) <> (in_percent > 0) THEN
+        RAISE EXCEPTION 'there is no route % at % of 10000', in_phase, in_percent USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     IF in_epoch > present THEN
         INSERT INTO migrator.epochs (migration, epoch, phase, percent, began_at, witnessed_at, witness)
-            VALUES (in_migration, in_epoch, in_phase, in_percent, clock_timestamp(), clock_timestamp(), in_instance)
+            VALUES (in_migration, in_epoch, in_phase, in_percent, clock_timestamp(), clock_timestamp(), migrator.one_line(in_instance, 200))
             ON CONFLICT DO NOTHING;
     END IF;
 END $function$;
