@@ -8,7 +8,9 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/configschema"
 	"github.com/stranglerfig/migrator/internal/openstore"
+	"github.com/stranglerfig/migrator/internal/preflight"
 	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/store"
 )
 
 func newConfig(c *cli) *cobra.Command {
@@ -39,6 +41,13 @@ func newConfigShow(c *cli) *cobra.Command {
 	}
 }
 
+// validated is a migration file that can be read.
+type validated struct {
+	Migration  string        `json:"migration"`
+	ConfigHash string        `json:"config_hash"`
+	Warnings   []store.Check `json:"warnings,omitempty"` // of safeguards that are off in production
+}
+
 func newConfigValidate(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:   "validate",
@@ -49,8 +58,11 @@ func newConfigValidate(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			result := map[string]string{"migration": m.Name, "config_hash": m.Hash()}
-			return c.show(result, func() { c.printf("%s is valid, config hash %s\n", m.Name, m.Hash()[:12]) })
+			result := validated{Migration: m.Name, ConfigHash: m.Hash(), Warnings: preflight.CheckProduction(m)}
+			return c.show(result, func() {
+				c.printf("%s is valid, config hash %s\n", m.Name, m.Hash()[:12])
+				c.printChecks(result.Warnings)
+			})
 		},
 	}
 }

@@ -56,7 +56,7 @@ func TestGeneratedDocs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"commands", "keys", "settings", "metrics", "code"} {
+	for _, name := range []string{"commands", "keys", "settings", "metrics", "code", "failures", "acl"} {
 		if made[name] == 0 {
 			t.Errorf("no document has a part %q any more", name)
 		}
@@ -77,6 +77,10 @@ func generate(name string, args []string) (string, error) {
 		return metricsReference(metrics.Application()), nil
 	case name == "metrics" && slices.Equal(args, []string{"worker"}):
 		return metricsReference(metrics.WorkerInfos()), nil
+	case name == "failures" && len(args) == 1:
+		return failureReference(args[0]), nil
+	case name == "acl" && len(args) == 0:
+		return aclReference()
 	case name == "code" && len(args) == 2:
 		return codeRegion(args[0], args[1])
 	default:

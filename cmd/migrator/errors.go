@@ -91,6 +91,7 @@ func exitCode(err error) int {
 // and Of are what a program compares.
 type problem struct {
 	Error string      `json:"error"`
+	Risk  string      `json:"risk,omitempty"` // to data, of another system's failure
 	Hint  string      `json:"hint,omitempty"`
 	Do    hint.Action `json:"do,omitempty"`
 	Of    []string    `json:"of,omitempty"`
@@ -131,11 +132,15 @@ func (c *cli) fail(err error) int {
 	if errors.Is(err, context.Canceled) {
 		what = "stopped by a signal: " + what
 	}
+	f, _ := hint.FailureOf(err)
 	if c.settings.Output == outputJSON {
-		_ = writeJSON(c.err, problem{Error: what, Hint: remedy, Do: h.Do, Of: h.Of, Code: code}, "")
+		_ = writeJSON(c.err, problem{Error: what, Risk: f.Risk, Hint: remedy, Do: h.Do, Of: h.Of, Code: code}, "")
 		return code
 	}
 	c.note("%s %s", c.paint(c.err, red, "Error:"), written(what))
+	if f.Risk != "" {
+		c.note("%s %s", c.paint(c.err, bold, "Risk to data:"), f.Risk)
+	}
 	if remedy != "" {
 		c.note("%s %s", c.paint(c.err, bold, "Try:"), remedy)
 	}

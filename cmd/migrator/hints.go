@@ -27,6 +27,7 @@ func commandLines() map[hint.Action]string {
 		hint.Doctor:              "migrator doctor",
 		hint.Status:              "migrator status",
 		hint.Retry:               "the same again",
+		hint.Serve:               "migrator serve",
 		hint.Advance:             "migrator phase advance {migration}",
 		hint.AdvanceDryRun:       "migrator phase advance {migration} --dry-run",
 		hint.Approve:             "migrator phase approve {migration} --to {phase}",

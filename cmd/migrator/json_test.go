@@ -42,6 +42,7 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[app.GateView](): "gate ahead", reflect.TypeFor[app.NextStep](): "next step",
 		reflect.TypeFor[judge.Replayed](): "replayed", reflect.TypeFor[judge.ReplayedFiring](): "replayed firing",
 		reflect.TypeFor[judge.ReplayedTrigger](): "replayed trigger",
+		reflect.TypeFor[validated]():             "validated",
 		reflect.TypeFor[verified]():              "verified", reflect.TypeFor[broken](): "broken",
 		reflect.TypeFor[state.Entry](): "entry", reflect.TypeFor[phases.GateResult](): "gate", reflect.TypeFor[hint.Hint](): "hint", reflect.TypeFor[phases.Lease](): "lease", reflect.TypeFor[phases.Column](): "column", reflect.TypeFor[phases.StateLoss](): "state loss",
 		reflect.TypeFor[preflight.Report]():       "plan",

@@ -76,7 +76,7 @@ func (d *Daemon) lead(ctx context.Context, m *Migration) error {
 	ctx = statedb.OnBlocked(ctx, func(b statedb.Blocker) {
 		log.Warn("another session of the state database keeps this daemon waiting", "session", b.String(), "hint", b.Hint())
 	})
-	err := d.State.Lead(ctx, "keep "+name, func(ctx context.Context) error {
+	err := d.State.Lead(ctx, state.LeaderName(name), func(ctx context.Context) error {
 		m.leads.Store(true)
 		defer m.leads.Store(false)
 		log.Info("leading")

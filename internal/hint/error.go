@@ -13,8 +13,9 @@ type Hinter interface {
 
 // Error is a fact with its hint. Its text is the fact alone.
 type Error struct {
-	err  error
-	hint Hint
+	err     error
+	hint    Hint
+	failure Failure // of another system; zero: none
 }
 
 func (e *Error) Error() string { return e.err.Error() }
@@ -23,6 +24,9 @@ func (e *Error) Unwrap() error { return e.err }
 
 // Hint implements Hinter.
 func (e *Error) Hint() Hint { return e.hint }
+
+// Failure is the failure of another system that the error is.
+func (e *Error) Failure() (Failure, bool) { return e.failure, e.failure.Code != "" }
 
 // With gives an error a hint, which takes precedence over those it has. A nil error stays
 // nil, and a zero hint changes nothing.
@@ -38,9 +42,21 @@ func Errorf(h Hint, format string, args ...any) error {
 	return With(fmt.Errorf(format, args...), h)
 }
 
-// Of finds the outermost hint of an error: its own, else that of the error it wraps. Of
-// joined errors, the first one with a hint counts.
+// Of finds the outermost hint of an error: its own, else that of the error it wraps, else the remedy
+// that the table of failures has for its SQLSTATE. Of joined errors, the first one with a hint
+// counts.
 func Of(err error) (Hint, bool) {
+	if h, ok := given(err); ok {
+		return h, true
+	}
+	if f, ok := FailureOf(err); ok {
+		return f.Remedy(""), true
+	}
+	return Hint{}, false
+}
+
+// given is the outermost hint that an error was given.
+func given(err error) (Hint, bool) {
 	if err == nil {
 		return Hint{}, false
 	}
@@ -51,10 +67,10 @@ func Of(err error) (Hint, bool) {
 	}
 	switch wraps := err.(type) { //nolint:errorlint // the tree is walked here
 	case interface{ Unwrap() error }:
-		return Of(wraps.Unwrap())
+		return given(wraps.Unwrap())
 	case interface{ Unwrap() []error }:
 		for _, one := range wraps.Unwrap() {
-			if h, ok := Of(one); ok {
+			if h, ok := given(one); ok {
 				return h, true
 			}
 		}

@@ -25,6 +25,7 @@ const (
 	Doctor              Action = "doctor"                // check settings, state database and stores
 	Status              Action = "status"                // show migrations' status and gates
 	Retry               Action = "retry"                 // the same operation again
+	Serve               Action = "serve"                 // start the daemon
 	Advance             Action = "advance"               // take the next step
 	AdvanceDryRun       Action = "advance-dry-run"       // evaluate the gates of the next step
 	Approve             Action = "approve"               // phase, if it is known
@@ -67,7 +68,7 @@ const (
 // Actions lists all actions.
 func Actions() []Action {
 	return []Action{
-		Init, GrantOperator, GrantApplication, SetStateURL, Listen, SetMigrationFile, Apply, AddField, DropField, ChangeField, LiftFence, Doctor, Status, Retry,
+		Init, GrantOperator, GrantApplication, SetStateURL, Listen, SetMigrationFile, Apply, AddField, DropField, ChangeField, LiftFence, Doctor, Status, Retry, Serve,
 		Advance, AdvanceDryRun, Approve, Override, Acknowledge, Resume, Reclaim, Rollback, RollbackTo, RollbackToGrace, RollbackToLegacy, AcceptMissing, Claim, TakeOver, Forget, Rehearse, SetAside, GateExplain,
 		FleetList, FleetEvict, BackfillRun,
 		ReconcileRun, ReconcileFull, ReconcileRepair, ReconcileFullRepair, ReconcileResume, ReconcileList, ReconcileShow,

@@ -72,6 +72,7 @@ func (p *Preflight) check(ctx context.Context) *Report {
 	r := &Report{Migration: m.Name}
 	p.checkState(ctx, r)
 	r.add("settings", p.checkFiles())
+	r.add("production", CheckProduction(m))
 	p.checkChanged(ctx, r)
 	applied, phase := p.appliedColumns(ctx)
 	if applied != nil && phase != phases.Legacy && !p.Applying {

@@ -45,6 +45,11 @@ func symptoms(ctx context.Context, db *state.Store, st phases.Status, m *migrati
 			Hint: hint.Hint{Do: hint.Advance, Text: "which resumes it; a rollback to grace undoes it"},
 		})
 	}
+	if p := st.Route.Phase; p == phases.Cutover || p == phases.Grace {
+		if led, err := db.Led(ctx, state.LeaderName(st.Migration)); err == nil && !led {
+			warn("daemon", "no daemon leads: no trigger takes reads back to legacy, and no ramp advances", hint.Hint{Do: hint.Serve})
+		}
+	}
 	if st.LegacyChanged != "" {
 		warn("parts", "legacy's table has changed since it was applied: "+st.LegacyChanged, partsHint)
 	}

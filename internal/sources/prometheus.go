@@ -15,6 +15,7 @@ import (
 	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
 	"github.com/prometheus/common/model"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/judge"
 	"github.com/stranglerfig/migrator/internal/oneline"
 	"github.com/stranglerfig/migrator/phases"
@@ -50,6 +51,9 @@ type Prometheus struct {
 	// otherwise uses its configured lookback, by default 5 minutes.
 	MaxAge time.Duration
 }
+
+// urlSetting names the URL in remedies.
+const urlSetting = "prometheus.url"
 
 const (
 	defaultTimeout = 10 * time.Second
@@ -98,8 +102,12 @@ func (p *Prometheus) read(ctx context.Context, kept *queryRecord) judge.Reading 
 		kept.Warnings = append(append(kept.Warnings, warnings...), infos...)
 		switch {
 		case err != nil && ctx.Err() == nil && asking.Err() != nil:
-			return nil, fmt.Errorf("Prometheus at %s did not answer within %s", p.host(), timeout)
+			f, _ := hint.Row(hint.Prometheus, "timeout")
+			return nil, fmt.Errorf("Prometheus at %s did not answer within %s; %s", p.host(), timeout, f.Remedy(urlSetting).Text)
 		case err != nil:
+			if f, words, ok := transport.failure(err); ok {
+				return nil, fmt.Errorf("Prometheus at %s %s: %s; %s", p.host(), f.What, transport.redact(words), f.Remedy(urlSetting).Text)
+			}
 			return nil, fmt.Errorf("Prometheus at %s: %s", p.host(), transport.redact(reason(err)))
 		}
 		return answer, nil

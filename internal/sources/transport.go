@@ -25,6 +25,7 @@ type transport struct {
 	home  *url.URL
 	token string // or the user's password
 	user  string // "": a bearer token
+	last  *answered
 }
 
 func (p *Prometheus) transport() (*transport, error) {
@@ -107,6 +108,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	resp.Body = &bounded{ReadCloser: resp.Body, left: maxAnswer}
+	t.look(r, resp)
 	return resp, nil
 }
 

@@ -4,9 +4,12 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -16,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/sources"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -74,7 +78,7 @@ func TestPrometheusUnexpectedResponses(t *testing.T) {
 		value   float64
 		detail  string
 	}{
-		"a login page":    {200, text("<html>please log in</html>"), phases.Error, 0, "bad_response"},
+		"a login page":    {200, text("<html>please log in</html>"), phases.Error, 0, "a login page"},
 		"a proxy's error": {502, text("upstream is down"), phases.Error, 0, "502: upstream is down"},
 		"too many":        {429, text("slow down"), phases.Error, 0, "429"},
 		"refused":         {422, text(`{"status":"error","errorType":"execution","error":"query processing would load too many samples"}`), phases.Error, 0, "too many samples"},
@@ -83,7 +87,7 @@ func TestPrometheusUnexpectedResponses(t *testing.T) {
 			return strings.Replace(answer(r, time.Now(), "1"), `"data"`, `"warnings":["a store\nis down"],"data"`, 1)
 		}, "", 1, "Prometheus warns: a store\\nis down"},
 		"an endless one":   {200, text(strings.Repeat("[", 2<<20)), phases.Error, 0, "longer than"},
-		"nothing":          {200, text(""), phases.Error, 0, "bad_response"},
+		"nothing":          {200, text(""), phases.Error, 0, "answers with nothing: HTTP 200"},
 		"no data":          {200, text(`{"status":"success","data":null}`), phases.Error, 0, ""},
 		"a result of text": {200, gives(0, "many"), phases.Error, 0, ""},
 	} {
@@ -161,4 +165,86 @@ func TestPrometheusTokenFromEnvironment(t *testing.T) {
 	check(t, source.Read(t.Context()), "", 3, "up is 3")
 	source.TokenFile = "too"
 	check(t, source.Read(t.Context()), phases.Error, 0, "want one of them")
+}
+
+// TestForeignFailuresOfPrometheus: each row of the table is what a real HTTP server in that state gives.
+// The reading names it, and what to set.
+func TestForeignFailuresOfPrometheus(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	says := func(source *sources.Prometheus, code string, words ...string) {
+		t.Helper()
+		seen[code] = true
+		f, ok := hint.Row(hint.Prometheus, code)
+		if !ok {
+			t.Fatalf("there is no row %s", code)
+		}
+		got := source.Read(t.Context())
+		check(t, got, phases.Error, 0, f.What)
+		for _, word := range append(words, f.Remedy("prometheus.url").Text) {
+			if !strings.Contains(got.Detail, word) {
+				t.Errorf("%s: %s: lacks %q", code, got.Detail, word)
+			}
+		}
+	}
+	at := func(url string) *sources.Prometheus { return &sources.Prometheus{URL: url, Query: "up"} }
+	page := func(code int, kind, body string) *sources.Prometheus {
+		return at(serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", kind)
+			w.WriteHeader(code)
+			fmt.Fprint(w, body)
+		}))
+	}
+	login := serve(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<!DOCTYPE html><title>Sign in</title>") })
+	says(at(serve(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, login+"/login", http.StatusFound) })), "login", strings.TrimPrefix(login, "http://"))
+	says(page(200, "text/html", "<html>"), "login", "HTTP 200")
+	says(page(200, "application/json", ""), "empty")
+	says(page(200, "text/plain", "ok"), "not-json")
+	says(page(401, "text/plain", "Unauthorized"), "401")
+	says(page(403, "text/html", "<h1>Forbidden</h1>"), "403")
+	says(page(404, "text/plain", "404 page not found"), "404")
+	says(page(429, "text/plain", "slow down"), "429")
+	says(page(503, "text/html", "<h1>Service Unavailable</h1>"), "503")
+	says(at("http://no-such-host.invalid:9090"), "no-host")
+	says(at("http://127.0.0.1:1"), "refused", "connection refused")
+	release := make(chan struct{})
+	slow := at(serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	}))
+	slow.Timeout = 50 * time.Millisecond
+	says(slow, "timeout")
+	close(release)
+	says(at(strings.Replace(login, "http://", "https://", 1)), "tls-not-spoken")
+	secure := httptest.NewTLSServer(http.NotFoundHandler())
+	defer secure.Close()
+	says(at(strings.Replace(secure.URL, "https://", "http://", 1)), "tls-demanded")
+	says(at(secure.URL), "tls-untrusted", "unknown authority")
+	for code, c := range map[string]*x509.Certificate{
+		"tls-name":    {DNSNames: []string{"prometheus.internal"}, NotAfter: time.Now().Add(time.Hour)},
+		"tls-expired": {IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(-time.Hour)},
+	} {
+		c.SerialNumber = big.NewInt(1)
+		private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := x509.CreateCertificate(rand.Reader, c, c, &private.PublicKey, private)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := httptest.NewUnstartedServer(http.NotFoundHandler())
+		server.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: private}}, MinVersion: tls.VersionTLS12}
+		server.Config.ErrorLog = log.New(io.Discard, "", 0)
+		server.StartTLS()
+		defer server.Close()
+		says(at(server.URL), code)
+	}
+	for _, f := range hint.Failures() {
+		if f.System == hint.Prometheus && !seen[f.Code] {
+			t.Errorf("no server here was brought to %s", f.Code)
+		}
+	}
 }

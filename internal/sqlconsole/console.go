@@ -54,7 +54,7 @@ func (c *Console) connect(ctx context.Context, connection, application string, t
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return nil, pgfail.Unreachable(err, "the server of "+connection, "check the URL of "+connection, config)
+		return nil, pgfail.Unreachable(err, "the server of "+connection, "the URL of "+connection, config)
 	}
 	return conn, nil
 }

@@ -30,11 +30,14 @@ func Check(ctx context.Context, url string) []store.Check {
 	began := time.Now()
 	conn, err := pgx.ConnectConfig(ctx, cfg.ConnConfig)
 	if err != nil {
-		return []store.Check{refused("connection", statedb.Unreachable(err, statedb.Address(cfg.ConnConfig), time.Since(began)))}
+		return []store.Check{refused("connection", statedb.Unreachable(err, cfg.ConnConfig, time.Since(began)))}
 	}
 	connected := time.Since(began)
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	began = time.Now()
+	if err := statedb.RefusePooler(ctx, conn); err != nil {
+		return []store.Check{refused("connection", err)}
+	}
 	checks, err := examine(ctx, conn)
 	if err != nil {
 		checks = append(checks, refused("connection", statedb.Explain(err)))

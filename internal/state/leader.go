@@ -28,6 +28,9 @@ const (
 // errLeadershipLost reports that the session which had the lock, or waited for it, ended.
 var errLeadershipLost = errors.New("leadership lost")
 
+// LeaderName is the name under which the daemons of a migration lead.
+func LeaderName(migration string) string { return "keep " + migration }
+
 // Lead runs lead in one process at a time of all that share the state database and
 // the name; the others wait as standbys until ctx ends. lead's context ends when ctx
 // does, and when the connection that has the lock closes: at once if the process sees
@@ -126,6 +129,15 @@ func (s *Store) reportStranger(ctx context.Context, conn *pgx.Conn, name string)
 	if holder, err := statedb.LockHolder(limited, conn, "migrator leader "+name); err == nil && holder.PID != 0 && holder.Application != leaderName {
 		statedb.Blocked(ctx, holder)
 	}
+}
+
+// Led reports whether a process leads under the name.
+func (s *Store) Led(ctx context.Context, name string) (led bool, err error) {
+	err = s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_locks l, (SELECT hashtextextended('migrator leader ' || $1, 0)) AS k (key)
+		WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+		  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+		  AND l.classid::bigint = (k.key >> 32) & 4294967295 AND l.objid::bigint = k.key & 4294967295)`, name).Scan(&led)
+	return led, statedb.Explain(err)
 }
 
 func (s *Store) leadConn(ctx context.Context) (*pgx.Conn, error) {

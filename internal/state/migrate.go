@@ -50,9 +50,19 @@ func Migrate(ctx context.Context, url string) (from, to int64, err error) {
 	began := time.Now()
 	lock, err := db.Conn(ctx)
 	if err != nil {
-		return 0, 0, statedb.Unreachable(err, statedb.Address(cfg.ConnConfig), time.Since(began))
+		return 0, 0, statedb.Unreachable(err, cfg.ConnConfig, time.Since(began))
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
+	err = lock.Raw(func(driver any) error {
+		conn, ok := driver.(*stdlib.Conn)
+		if !ok {
+			return fmt.Errorf("unknown connection %T", driver)
+		}
+		return statedb.RefusePooler(ctx, conn.Conn())
+	})
+	if err != nil {
+		return 0, 0, err
+	}
 	if _, err := lock.ExecContext(ctx, `SELECT pg_advisory_lock($1)`, migrateLock); err != nil {
 		return 0, 0, err
 	}
@@ -135,7 +145,8 @@ func checkVersion(ctx context.Context, q statedb.Querier) error {
 	case found > want:
 		return newer(found)
 	case found < want:
-		return hint.Errorf(hint.Hint{Do: hint.Init}, "%w: its version is %d, this binary needs %d", ErrOlder, found, want)
+		return hint.Errorf(hint.Hint{Do: hint.Init, Text: "as the role that owns the schema; until then every command of the release that made it still works, a rollback too"},
+			"%w: its version is %d, this binary needs %d", ErrOlder, found, want)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/stranglerfig/migrator/internal/pgfail"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -38,7 +39,7 @@ func Open(ctx context.Context, url string) (*Store, error) {
 	if err := checkVersion(ctx, pool); err != nil {
 		pool.Close()
 		if errors.Is(err, statedb.ErrNoSchema) {
-			err = fmt.Errorf("%s (another database than the one that was prepared?): %w", statedb.Address(cfg.ConnConfig), err)
+			err = fmt.Errorf("%s (another database than the one that was prepared?): %w", pgfail.Address(cfg.ConnConfig), err)
 		}
 		return nil, err
 	}

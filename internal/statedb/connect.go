@@ -46,12 +46,19 @@ func Connect(ctx context.Context, cfg *pgxpool.Config) (*pgxpool.Pool, error) {
 		return nil, fmt.Errorf("connect to the state database: %w", err)
 	}
 	began := time.Now()
-	if err := pool.Ping(ctx); err != nil {
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
 		pool.Close()
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, Unreachable(err, Address(cfg.ConnConfig), time.Since(began))
+		return nil, Unreachable(err, cfg.ConnConfig, time.Since(began))
+	}
+	err = RefusePooler(ctx, conn.Conn())
+	conn.Release()
+	if err != nil {
+		pool.Close()
+		return nil, err
 	}
 	return pool, nil
 }

@@ -81,47 +81,24 @@ func (b StatementTimeout) TraceBatchEnd(ctx context.Context, _ *pgx.Conn, _ pgx.
 	end(ctx)
 }
 
-// Unreachable explains why connecting failed. where is host:port/database.
-func Unreachable(err error, where string, took time.Duration) error {
-	var dns *net.DNSError
-	switch code := pgfail.SQLState(err); {
-	case code == pgfail.NoDatabase:
-		return hint.Errorf(hint.Hint{Do: hint.SetStateURL, Text: "with the right database; or create this one"}, "%w (%s): there is no such database (SQLSTATE %s)", ErrWrongURL, where, code)
-	case code == pgfail.BadPassword || code == pgfail.BadLogin:
-		return hint.Errorf(hint.Hint{Do: hint.SetStateURL, Text: "with the right role and password"}, "%w (%s): it refuses the role or its password (SQLSTATE %s)", ErrWrongURL, where, code)
-	case code == pgfail.StartingUp:
-		return hint.Errorf(hint.Hint{Do: hint.Retry, Text: "in a moment"}, "the state database (%s) is starting up or shutting down (SQLSTATE %s)", where, code)
-	case code == pgfail.TooMany:
-		return hint.Errorf(pgfail.NoConnectionLeft(), "the state database (%s) has no connection left (SQLSTATE %s)", where, code)
-	case errors.As(err, &dns):
-		return hint.Errorf(hint.Hint{Do: hint.SetStateURL, Text: "with the right host"}, "the state database's host can't be found (%s)", where)
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return hint.Errorf(hint.Hint{Do: hint.SetStateURL, Text: "with the right host and port; or start the server"},
-			"the state database refuses connections (%s): no server listens there; applications continue without it", where)
-	case errors.Is(err, context.DeadlineExceeded) || isTimeout(err):
-		return hint.Errorf(hint.Hint{Do: hint.Retry, Text: "once pg_isready finds it"}, "the state database (%s) has not answered within %s: the server or the network is down or slow; applications continue without it",
-			where, took.Round(100*time.Millisecond))
+// Unreachable explains why connecting failed.
+func Unreachable(err error, cfg *pgx.ConnConfig, took time.Duration) error {
+	where := pgfail.Address(cfg)
+	f, ok := pgfail.Failed(err, cfg)
+	if !ok {
+		return hint.Errorf(hint.Hint{Do: hint.Doctor}, "connect to the state database (%s): %w; applications continue without it", where, pgfail.Bare(err))
 	}
-	var failed *pgconn.ConnectError // whose text names the role
-	if errors.As(err, &failed) {
-		err = failed.Unwrap()
+	words := pgfail.Words(err, cfg)
+	f.Risk += "; applications continue with the route that they have"
+	switch {
+	case f.Input:
+		err = fmt.Errorf("%w (%s): it %s%w", ErrWrongURL, where, f.What, words)
+	case f.Code == "timeout":
+		err = fmt.Errorf("the state database (%s) has not answered within %s: the server or the network is down or slow%w", where, took.Round(100*time.Millisecond), words)
+	default:
+		err = fmt.Errorf("the state database (%s) %s%w", where, f.What, words)
 	}
-	return hint.Errorf(hint.Hint{Do: hint.Doctor}, "connect to the state database (%s): %w; applications continue without it", where, err)
-}
-
-func isTimeout(err error) bool {
-	var timeout interface{ Timeout() bool }
-	return errors.As(err, &timeout) && timeout.Timeout()
-}
-
-// Address names the server, and not the role: in a mistyped URL the password may be in
-// the role's name.
-func Address(cfg *pgx.ConnConfig) string {
-	host := cfg.Host
-	if !strings.HasPrefix(host, "/") {
-		host = net.JoinHostPort(host, fmt.Sprint(cfg.Port))
-	}
-	return host + ", database " + cfg.Database
+	return hint.Foreign(err, f, f.Remedy(hint.StateURL))
 }
 
 // broken explains an error that ended a connection or a statement; nil for any other.
@@ -131,7 +108,8 @@ func broken(err error) error {
 		return nil // already reported
 	case code == pgfail.AdminShutdown || code == pgfail.CrashShutdown,
 		errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed):
-		return hint.Errorf(hint.Hint{Do: hint.Status}, "the state database closed the connection; the outcome of the last statement is unknown: %w", err)
+		f, _ := hint.Row(hint.PostgreSQL, pgfail.AdminShutdown)
+		return hint.Foreign(fmt.Errorf("the state database closed the connection; the outcome of the last statement is unknown: %w", err), f, f.Remedy(hint.StateURL))
 	case code == pgfail.IdleTooLong:
 		return hint.Errorf(hint.Hint{Do: hint.Retry}, "transaction idle too long; the state database rolled it back: %w", err)
 	case code == pgfail.LockTimeout || code == pgfail.Canceled:

@@ -57,11 +57,11 @@ func connect(ctx context.Context, side, url string) (*pgxpool.Pool, error) {
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
-		return nil, pgfail.Unreachable(err, "the "+side+" PostgreSQL", "check "+side+".url in the migration file", config.ConnConfig)
+		return nil, pgfail.Unreachable(err, "the "+side+" PostgreSQL", side+".url in the migration file", config.ConnConfig)
 	}
 	if err := pool.Ping(ctx); err != nil {
 		pool.Close()
-		return nil, pgfail.Unreachable(err, "the "+side+" PostgreSQL", "check "+side+".url in the migration file", config.ConnConfig)
+		return nil, pgfail.Unreachable(err, "the "+side+" PostgreSQL", side+".url in the migration file", config.ConnConfig)
 	}
 	return pool, nil
 }

@@ -34,13 +34,15 @@ type server struct {
 func (t *Target) Check(ctx context.Context) ([]store.Check, error) {
 	servers, err := t.servers(ctx)
 	if err != nil {
-		return []store.Check{{
-			Name: "redis-connection", Result: store.Refused, Detail: contextError(ctx, err).Error(),
-			Hint: hint.Hint{Text: "check target.url, that Redis is running, and that this machine may reach it"},
-		}}, nil
+		err = contextError(ctx, t.whyNot(ctx, err))
+		remedy, known := hint.Of(err)
+		if !known {
+			remedy = hint.Hint{Text: "check target.url, that Redis is running, and that this machine may reach it"}
+		}
+		return []store.Check{{Name: "redis-connection", Result: store.Refused, Detail: err.Error(), Hint: remedy}}, nil
 	}
 	checks := []store.Check{{Name: "redis-connection", Result: store.Good, Detail: "reached " + addresses(servers)}}
-	for _, check := range []func(server) store.Check{t.checkMode, checkVersion, checkRole, t.checkEviction, checkPersistence, checkReplicas, checkClock} {
+	for _, check := range []func(server) store.Check{t.checkMode, checkVersion, checkRole, t.checkEviction, checkPersistence, checkReplicas, t.checkClock} {
 		checks = append(checks, worst(servers, check))
 	}
 	checks = append(checks, t.checkPrivileges(ctx))
@@ -85,7 +87,7 @@ func (t *Target) servers(ctx context.Context) ([]server, error) {
 		if s.info, err = client.Info(ctx).Result(); err != nil {
 			return err
 		}
-		if s.address == "FailoverClient" {
+		if s.address == sentinelAddress {
 			s.address = "the master under Sentinel"
 		}
 		if conf, err := client.ConfigGet(ctx, "save").Result(); err != nil {
@@ -222,12 +224,12 @@ func checkReplicas(s server) store.Check {
 	return c
 }
 
-func checkClock(s server) store.Check {
+func (t *Target) checkClock(s server) store.Check {
 	c := store.Check{Name: "redis-clock", Result: store.Good, Detail: "within " + maxSkew.String() + " of this machine's"}
 	switch {
 	case s.errSkew != nil:
 		c.Result, c.Detail = store.Refused, "TIME is refused: "+s.errSkew.Error()
-		c.Hint = hint.Hint{Text: "allow TIME to the user of target.url"}
+		c.Hint = hint.Hint{Text: t.ACL()}
 	case s.skew.Abs() > maxSkew:
 		c.Result = store.Warned
 		c.Detail = s.skew.Round(time.Millisecond).String() + " from this machine's: writes are refused earlier or later than their deadline"
@@ -267,7 +269,9 @@ func (t *Target) checkPrivileges(ctx context.Context) store.Check {
 	}
 	if err != nil {
 		c.Result, c.Detail = store.Refused, err.Error()
-		c.Hint = hint.Hint{Text: "allow the user of target.url EVAL, EVALSHA and the commands for hashes, strings and expiry, on the keys of target.key and on " + sidecarPrefix + "*"}
+		if c.Hint, _ = hint.Of(err); c.Hint.IsZero() {
+			c.Hint = hint.Hint{Text: t.ACL()}
+		}
 	}
 	return c
 }

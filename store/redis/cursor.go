@@ -45,7 +45,7 @@ func (c *cursor) answered(conn *bulkConn) (names int, err error) {
 	case kind == '-' && permanentRefusal(conn.refused):
 		return 0, errNoScan
 	case kind == '-':
-		return 0, fmt.Errorf("SCAN: the server replied %s", conn.refused)
+		return 0, fmt.Errorf("SCAN: the server replied %w", new(withholding).failureOf(reply(conn.refused)))
 	case kind != '*' || n != 2:
 		return 0, errUnexpectedReply
 	}

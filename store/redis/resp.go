@@ -40,7 +40,7 @@ var errUnexpectedReply = errors.New("unexpected reply from Redis")
 func dialBulk(ctx context.Context, o *goredis.Options) (*bulkConn, error) {
 	conn, err := o.Dialer(ctx, o.Network, o.Addr)
 	if err != nil {
-		return nil, err
+		return nil, (&withholding{encrypted: o.TLSConfig != nil}).undialed(ctx, o.Network, o.Addr, err)
 	}
 	c := &bulkConn{Conn: conn, born: time.Now(), in: bufio.NewReaderSize(conn, bulkBuffer)}
 	if err := c.login(ctx, o); err != nil {

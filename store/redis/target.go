@@ -35,6 +35,8 @@ const (
 type Target struct {
 	client    goredis.UniversalClient
 	cluster   *goredis.ClusterClient // the client, if it is one
+	user      string                 // of the URL; "": the server's default
+	database  int
 	migration string
 	schema    *record.Schema
 	template  *Template
@@ -95,10 +97,15 @@ func Open(_ context.Context, m *migration.Config, url string, schema *record.Sch
 			return nil, err
 		}
 	}
-	if t.client, err = dial(url); err != nil {
+	if t.client, err = dial(url, t.ACL); err != nil {
 		return nil, err
 	}
-	t.cluster, _ = t.client.(*goredis.ClusterClient)
+	switch client := t.client.(type) {
+	case *goredis.ClusterClient:
+		t.cluster, t.user = client, client.Options().Username
+	case *goredis.Client:
+		t.user, t.database = client.Options().Username, client.Options().DB
+	}
 	return t, nil
 }
 

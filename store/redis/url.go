@@ -27,8 +27,9 @@ func badURL(what string) error {
 }
 
 // dial makes a client for the URL. It does not connect. The client never reads from
-// replicas: they lag, and a read must not miss an acknowledged write.
-func dial(raw string) (goredis.UniversalClient, error) {
+// replicas: they lag, and a read must not miss an acknowledged write. grant is the command that gives
+// the user its privileges; nil: not known.
+func dial(raw string, grant func() string) (goredis.UniversalClient, error) {
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {
 		return nil, badURL("not a URL")
@@ -39,7 +40,7 @@ func dial(raw string) (goredis.UniversalClient, error) {
 	switch scheme {
 	case "redis", "rediss", "unix":
 	case "redis+sentinel", "rediss+sentinel":
-		return dialSentinel(scheme == "rediss+sentinel", rest)
+		return dialSentinel(scheme == "rediss+sentinel", rest, grant)
 	default:
 		if !regexp.MustCompile(`^[a-z][a-z0-9+.-]{0,20}$`).MatchString(scheme) {
 			return nil, badURL("not a URL")
@@ -65,13 +66,13 @@ func dial(raw string) (goredis.UniversalClient, error) {
 	case scheme == "unix" && clustered:
 		return nil, badURL("a cluster has no unix socket")
 	case clustered:
-		return dialCluster(u)
+		return dialCluster(u, grant)
 	case query.Has("master_name"):
 		o, err := goredis.ParseFailoverURL(u.String())
 		if err != nil {
 			return nil, explain(err)
 		}
-		return dialFailover(o)
+		return dialFailover(o, grant)
 	}
 	o, err := goredis.ParseURL(u.String())
 	if err != nil {
@@ -80,10 +81,10 @@ func dial(raw string) (goredis.UniversalClient, error) {
 	// Only this package sends a command again: it knows which ones may run twice.
 	o.MaxRetries, o.DialerRetries, o.ContextTimeoutEnabled = -1, 1, true
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	return withholdingClient(o), nil
+	return (&withholding{grant: grant, encrypted: o.TLSConfig != nil}).client(o), nil
 }
 
-func dialCluster(u *url.URL) (goredis.UniversalClient, error) {
+func dialCluster(u *url.URL, grant func() string) (goredis.UniversalClient, error) {
 	if p := strings.Trim(u.Path, "/"); p != "" && p != "0" {
 		return nil, badURL("a cluster has no database but 0")
 	}
@@ -96,25 +97,25 @@ func dialCluster(u *url.URL) (goredis.UniversalClient, error) {
 	o.ReadOnly, o.RouteByLatency, o.RouteRandomly = false, false, false
 	o.MaxRetries, o.DialerRetries, o.ContextTimeoutEnabled = -1, 1, true
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	o.NewClient = withholdingClient
+	o.NewClient = (&withholding{grant: grant, clustered: true, encrypted: o.TLSConfig != nil}).client
 	return goredis.NewClusterClient(o), nil
 }
 
-func dialFailover(o *goredis.FailoverOptions) (goredis.UniversalClient, error) {
+func dialFailover(o *goredis.FailoverOptions, grant func() string) (goredis.UniversalClient, error) {
 	// [primary-only]: as in a cluster.
 	if o.RouteByLatency || o.RouteRandomly || o.ReplicaOnly {
 		return nil, badURL("records are never read from replicas")
 	}
 	o.MaxRetries, o.DialerRetries, o.ContextTimeoutEnabled = -1, 1, true
 	client := goredis.NewFailoverClient(o)
-	client.AddHook(withholding{})
+	client.AddHook(&withholding{grant: grant, encrypted: o.TLSConfig != nil})
 	return client, nil
 }
 
 // dialSentinel reads [user:password@]host:port,host2:port2/master[/db][?options].
 // User and password are the master's; sentinel_username and sentinel_password
 // among the options are the sentinels'.
-func dialSentinel(encrypted bool, rest string) (goredis.UniversalClient, error) {
+func dialSentinel(encrypted bool, rest string, grant func() string) (goredis.UniversalClient, error) {
 	rest, query, _ := strings.Cut(rest, "?")
 	userinfo := ""
 	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
@@ -170,7 +171,7 @@ func dialSentinel(encrypted bool, rest string) (goredis.UniversalClient, error) 
 		host, _, _ := net.SplitHostPort(addresses[0])
 		o.TLSConfig = &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
 	}
-	return dialFailover(o)
+	return dialFailover(o, grant)
 }
 
 // explain replaces a parser's error by one that contains no part of the URL except the

@@ -25,7 +25,7 @@ func TestURLForms(t *testing.T) {
 		{"rediss+sentinel://user:s3cret@a:1/my%2Fmaster?sentinel_password=x&dial_timeout=1s", "single"},
 		{"redis://a:1?master_name=mymaster", "single"},
 	} {
-		client, err := dial(c.url)
+		client, err := dial(c.url, nil)
 		if err != nil {
 			t.Errorf("%s: %v", c.url, err)
 			continue
@@ -45,7 +45,7 @@ func TestURLForms(t *testing.T) {
 func TestReplicasAreNeverRead(t *testing.T) {
 	t.Parallel()
 	const options = "read_only=true&route_randomly=true&route_by_latency=true"
-	client, err := dial("redis://a:1?addr=b:2&" + options)
+	client, err := dial("redis://a:1?addr=b:2&"+options, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestReplicasAreNeverRead(t *testing.T) {
 		t.Errorf("of a cluster: %t, %t, %t", o.ReadOnly, o.RouteByLatency, o.RouteRandomly)
 	}
 	for _, option := range strings.Split(options, "&") {
-		client, err := dial("redis://a:1?master_name=mymaster&" + strings.Replace(option, "read_only", "replica_only", 1))
+		client, err := dial("redis://a:1?master_name=mymaster&"+strings.Replace(option, "read_only", "replica_only", 1), nil)
 		if err == nil {
 			_ = client.Close()
 			t.Errorf("behind sentinels: %s is taken", option)
@@ -89,7 +89,7 @@ func TestURLErrorsContainNoSecret(t *testing.T) {
 		{"redis+sentinel://a:1/m?replica_only=true", "never read from replicas"},
 		{"redis+sentinel://a:1/m?s3cret=%zz", "options can't be read"},
 	} {
-		client, err := dial(c.url)
+		client, err := dial(c.url, nil)
 		if err == nil {
 			_ = client.Close()
 			t.Errorf("%s: no error", c.url)
@@ -109,7 +109,7 @@ func FuzzURL(f *testing.F) {
 		if strings.Contains(s, "min_idle") { // which would connect
 			return
 		}
-		client, err := dial(s)
+		client, err := dial(s, nil)
 		if err == nil {
 			_ = client.Close()
 		}

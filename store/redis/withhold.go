@@ -10,37 +10,59 @@ import (
 )
 
 // withholding removes from a server's errors the arguments of the command, which may hold values
-// of records: a server that lacks a command quotes them.
-type withholding struct{}
+// of records: a server that lacks a command quotes them. It also finds each error's row in the
+// table of failures.
+type withholding struct {
+	grant     func() string // the command that gives the user its privileges; nil: not known
+	clustered bool
+	encrypted bool
+}
 
-var _ goredis.Hook = withholding{}
+var _ goredis.Hook = (*withholding)(nil)
 
-func withholdingClient(o *goredis.Options) *goredis.Client {
+func (w *withholding) client(o *goredis.Options) *goredis.Client {
 	client := goredis.NewClient(o)
-	client.AddHook(withholding{})
+	client.AddHook(w)
 	return client
 }
 
-func (withholding) DialHook(next goredis.DialHook) goredis.DialHook {
-	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
+// DialHook implements goredis.Hook.
+func (w *withholding) DialHook(next goredis.DialHook) goredis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := next(ctx, network, addr)
+		if err != nil {
+			return nil, w.undialed(ctx, network, addr, err)
+		}
+		return conn, nil
+	}
 }
 
-func (withholding) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook {
+// ProcessHook implements goredis.Hook.
+func (w *withholding) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook {
 	return func(ctx context.Context, cmd goredis.Cmder) error {
-		err := withhold(next(ctx, cmd))
-		cmd.SetErr(withhold(cmd.Err()))
+		err := w.withhold(next(ctx, cmd))
+		cmd.SetErr(w.withhold(cmd.Err()))
 		return err
 	}
 }
 
-func (withholding) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
+// ProcessPipelineHook implements goredis.Hook.
+func (w *withholding) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []goredis.Cmder) error {
-		err := withhold(next(ctx, cmds))
+		err := w.withhold(next(ctx, cmds))
 		for _, cmd := range cmds {
-			cmd.SetErr(withhold(cmd.Err()))
+			cmd.SetErr(w.withhold(cmd.Err()))
 		}
 		return err
 	}
+}
+
+// withhold is err without values, and with its row. A nil reply is no failure.
+func (w *withholding) withhold(err error) error {
+	if err == nil || err == goredis.Nil { //nolint:errorlint // what wraps it is a failure
+		return err
+	}
+	return w.failureOf(withhold(err))
 }
 
 // reply is a server's error without the command's arguments.

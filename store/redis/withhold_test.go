@@ -16,7 +16,7 @@ import (
 func TestErrorsQuoteNoArguments(t *testing.T) {
 	t.Parallel()
 	server := testenv.Redis(t, testenv.RedisOptions{Config: []string{"rename-command EVALSHA \"\"", "rename-command EVAL \"\""}})
-	client, err := dial(server.URL())
+	client, err := dial(server.URL(), nil)
 	ok(t, err)
 	defer func() { _ = client.Close() }()
 	const canary = "CANARY"
