@@ -147,7 +147,7 @@ var failures = []Failure{
 	{Redis, "no-host", "has a host that can't be found", riskNone, "the right host", "", "", "", true},
 	{Redis, "refused", "refuses connections: no server listens there", riskNone, "the right host and port", "start the server", "", "", false},
 	{Redis, "timeout", "does not answer in time", riskWhole, "", "see by redis-cli PING whether it runs and the network reaches it", Retry, "once it answers", false},
-	{Redis, "silent", "closes the connection without an answer", riskNone, "the scheme rediss:// if that port takes TLS", "see its log", "", "", false},
+	{Redis, "silent", "closes the connection without an answer", riskNone, "the scheme rediss:// if that port takes TLS", "see its log, and raise maxclients if it is full", "", "", false},
 	{Redis, "tls-demanded", "takes TLS alone at that port", riskNone, "the scheme rediss://", "", "", "", true},
 	{Redis, "tls-not-spoken", "does not speak TLS at that port", riskNone, "the scheme redis://, or the port of tls-port", "set tls-port with a certificate", "", "", true},
 	{Redis, "tls-untrusted", "shows a certificate of an authority that is not trusted", riskNone, "", "install the authority's certificate in this machine's trust store, or name its file in SSL_CERT_FILE", "", "", true},
@@ -161,7 +161,7 @@ var failures = []Failure{
 	{Redis, "max-clients", "has no connection left", riskNone, "", "CONFIG SET maxclients, or end idle clients: CLIENT LIST", Retry, "once clients have ended", false},
 
 	// Redis, later.
-	{Redis, "NOPERM", "does not allow the user a command or a key", riskNone, "", "grant what migrator needs", "", "", false},
+	{Redis, "NOPERM", "does not allow the user a command or a key", riskNone, "", "allow the user every command and key that this migration needs: plan shows the line", "", "", false},
 	{Redis, "OOM", "has reached maxmemory", riskWrite, "", "CONFIG SET maxmemory to more, and keep maxmemory-policy noeviction", Retry, "once there is memory", false},
 	{Redis, "READONLY", "is a replica now", "what the former master had not passed on is lost where a failover promoted this one's master: the run shows it", "the master, or the Sentinels: redis+sentinel://host:port/master", "", "", "", false},
 	{Redis, "MASTERDOWN", "is a replica without its master", riskWrite, "the master, or the Sentinels: redis+sentinel://host:port/master", "", "", "", false},
@@ -175,7 +175,7 @@ var failures = []Failure{
 	// Prometheus.
 	{Prometheus, "no-host", "has a host that can't be found", riskClosed, "the right host", "", "", "", false},
 	{Prometheus, "refused", "refuses connections: no server listens there", riskClosed, "the right host and port", "start it", "", "", false},
-	{Prometheus, "timeout", "did not answer in time", riskClosed, "", "make the query cheaper by a recording rule, or give the gate a longer timeout", "", "", false},
+	{Prometheus, "timeout", "did not answer within the timeout", riskClosed, "", "make the query cheaper by a recording rule, or give the gate a longer timeout", "", "", false},
 	{Prometheus, "login", "answers with a web page in place of JSON: a login page, a proxy or another program", riskClosed, "the address that passes the login, with token_file", "", "", "", false},
 	{Prometheus, "not-json", "answers with something that is not Prometheus's JSON", riskClosed, "the address of Prometheus, with its path prefix", "", "", "", false},
 	{Prometheus, "empty", "answers with nothing", riskClosed, "the address of Prometheus, with its path prefix", "see the log of the proxy before it", "", "", false},

@@ -52,6 +52,8 @@ type joined struct {
 func (t *transport) failure(err error) (f hint.Failure, words string, ok bool) {
 	text := err.Error()
 	switch {
+	case strings.Contains(text, errTooLong.Error()):
+		return f, "", false
 	case strings.Contains(text, "server gave HTTP response to HTTPS client"):
 		f, ok = hint.Row(hint.Prometheus, "tls-not-spoken")
 		return f, text, ok

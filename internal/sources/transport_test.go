@@ -215,10 +215,13 @@ func TestForeignFailuresOfPrometheus(t *testing.T) {
 		}
 	}))
 	slow.Timeout = 50 * time.Millisecond
-	says(slow, "timeout")
+	seen["timeout"] = true
+	check(t, slow.Read(t.Context()), phases.Error, 0, "did not answer within 50ms; make the query cheaper")
 	close(release)
 	says(at(strings.Replace(login, "http://", "https://", 1)), "tls-not-spoken")
-	secure := httptest.NewTLSServer(http.NotFoundHandler())
+	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
 	defer secure.Close()
 	says(at(strings.Replace(secure.URL, "https://", "http://", 1)), "tls-demanded")
 	says(at(secure.URL), "tls-untrusted", "unknown authority")

@@ -32,8 +32,6 @@ func (w *withholding) failureOf(err error) error {
 		code = "max-clients"
 	case code != "WRONGPASS" && (strings.Contains(lower, "no permission") || strings.Contains(lower, "can't run this command") || strings.Contains(lower, "acl failure in script")):
 		code = "NOPERM"
-	case code == "-DENIED":
-		code = "DENIED"
 	}
 	f, ok := hint.Row(hint.Redis, code)
 	if !ok || code == "MOVED" && w.clustered {
@@ -124,6 +122,31 @@ func speaksTLS(ctx context.Context, addr string) bool {
 	return conn.Close() == nil
 }
 
+// greeting is the error that a server sends to a client which has said nothing: it has no room, or is
+// protected. A client that sends at once may lose it, since the server closes the connection.
+func greeting(ctx context.Context, addr string) string {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeWithin)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(greetingWithin))
+	text := make([]byte, greetingBytes)
+	n, _ := io.ReadFull(conn, text)
+	words, found := strings.CutPrefix(string(text[:n]), "-")
+	if !found {
+		return ""
+	}
+	return strings.TrimSpace(words)
+}
+
+const (
+	greetingWithin = time.Second
+	greetingBytes  = 1 << 10
+)
+
 // whyNot looks more closely at an error of the connection: a port that takes TLS alone says nothing
 // to a client that does not speak it.
 func (t *Target) whyNot(ctx context.Context, err error) error {
@@ -133,7 +156,17 @@ func (t *Target) whyNot(ctx context.Context, err error) error {
 	}
 	o := client.Options()
 	code := hint.Reach(err)
-	if o.TLSConfig != nil || o.Network != "tcp" || o.Addr == sentinelAddress || code != "silent" && code != "timeout" || !speaksTLS(ctx, o.Addr) {
+	if o.TLSConfig != nil || o.Network != "tcp" || o.Addr == sentinelAddress || code != "silent" && code != "timeout" {
+		return err
+	}
+	if words := greeting(ctx, o.Addr); words != "" {
+		said := new(withholding).failureOf(reply(words))
+		if f, ok := hint.FailureOf(said); ok {
+			return hint.Foreign(fmt.Errorf("Redis %s: %w", f.What, said), f, f.Remedy(urlSetting))
+		}
+		return said
+	}
+	if !speaksTLS(ctx, o.Addr) {
 		return err
 	}
 	f, _ := hint.Row(hint.Redis, "tls-demanded")

@@ -209,6 +209,7 @@ func pipeline(ctx context.Context, client goredis.UniversalClient, commands []*c
 		}
 	}
 	_, failed := pipe.Exec(ctx)
+	whole := failed // of a connection that could not be set up, which the driver notes with no command
 	var reply goredis.Error
 	if failed != nil && errors.As(failed, &reply) {
 		failed = nil
@@ -224,8 +225,8 @@ func pipeline(ctx context.Context, client goredis.UniversalClient, commands []*c
 			if !errors.As(c.err, &reply) {
 				c.err = contextError(ctx, c.err)
 			}
-		case c.value == nil && failed != nil:
-			c.err = contextError(ctx, failed)
+		case c.value == nil && whole != nil: // null would be an error of the command
+			c.err = contextError(ctx, whole)
 		default:
 			answered = true
 		}
