@@ -104,8 +104,8 @@ func FailureOf(err error) (Failure, bool) {
 // Risks that several rows share.
 const (
 	riskNone   = "none: it has not taken the command"
-	riskWhole  = "none acknowledged; the last statement took effect wholly or not at all"
-	riskWrite  = "none acknowledged; writes to this server fail until it is put right"
+	riskWhole  = "none: the last statement took effect wholly or not at all"
+	riskWrite  = "nothing acknowledged is lost; writes to this server fail until it is put right"
 	riskClosed = "none: what can't be measured opens no gate and fires no trigger"
 )
 
@@ -168,7 +168,7 @@ var failures = []Failure{
 	{Redis, "LOADING", "is loading its data", "what it had not saved before it stopped is lost: the daemon and a full reconcile find it", "", "", Retry, "once INFO persistence has loading:0", false},
 	{Redis, "CLUSTERDOWN", "is a cluster in which a slot has no master", riskWrite, "", "see CLUSTER NODES; start or fail over the master of the missing slots", Retry, "once cluster_state is ok", false},
 	{Redis, "MOVED", "is a node of a cluster, and the key is another node's", riskNone, "?cluster=true", "", "", "", true},
-	{Redis, "MISCONF", "takes no writes, since it can't save to disk", "all since its last snapshot is lost if it stops now; " + riskWrite, "", "free room where CONFIG GET dir points, then BGSAVE", Retry, "once INFO persistence has rdb_last_bgsave_status:ok", false},
+	{Redis, "MISCONF", "takes no writes, since it can't save to disk", "all since its last snapshot is lost if it stops now; writes to this server fail until it is put right", "", "free room where CONFIG GET dir points, then BGSAVE", Retry, "once INFO persistence has rdb_last_bgsave_status:ok", false},
 	{Redis, "NOREPLICAS", "takes no writes: fewer replicas follow than min-replicas-to-write", riskWrite, "", "start the replicas", Retry, "once they follow", false},
 	{Redis, "BUSY", "runs a script that does not end", riskWrite, "", "SCRIPT KILL, if it is another program's", Retry, "", false},
 
@@ -181,7 +181,7 @@ var failures = []Failure{
 	{Prometheus, "empty", "answers with nothing", riskClosed, "the address of Prometheus, with its path prefix", "see the log of the proxy before it", "", "", false},
 	{Prometheus, "401", "demands a login", riskClosed, "token_file, or username and password_file, beside it", "", "", "", false},
 	{Prometheus, "403", "refuses the token or user", riskClosed, "a token that may query, by token_file beside it", "", "", "", false},
-	{Prometheus, "404", "has no query API at that path", riskClosed, "its path prefix (--web.route-prefix), such as https://host/prometheus", "", "", "", false},
+	{Prometheus, "404", "has no query API at that path", riskClosed, "its path prefix, such as https://host/prometheus", "", "", "", false},
 	{Prometheus, "429", "takes no more queries now", riskClosed, "", "raise the limit of the proxy, or the gate's interval", "", "", false},
 	{Prometheus, "503", "is not ready, or the proxy before it finds it down", riskClosed, "", "see its log, and the proxy's", "", "", false},
 	{Prometheus, "tls-not-spoken", "does not speak TLS at that port", riskClosed, "http:// in place of https://", "", "", "", false},

@@ -47,7 +47,7 @@ func symptoms(ctx context.Context, db *state.Store, st phases.Status, m *migrati
 	}
 	if p := st.Route.Phase; p == phases.Cutover || p == phases.Grace {
 		if led, err := db.Led(ctx, state.LeaderName(st.Migration)); err == nil && !led {
-			warn("daemon", "no daemon leads: no trigger takes reads back to legacy, and no ramp advances", hint.Hint{Do: hint.Serve})
+			warn("daemon", "no daemon leads: no trigger can roll back, and no ramp advances", hint.Hint{Do: hint.Serve})
 		}
 	}
 	if st.LegacyChanged != "" {

@@ -160,11 +160,11 @@ func (t *Target) whyNot(ctx context.Context, err error) error {
 		return err
 	}
 	if words := greeting(ctx, o.Addr); words != "" {
-		said := new(withholding).failureOf(reply(words))
-		if f, ok := hint.FailureOf(said); ok {
-			return hint.Foreign(fmt.Errorf("Redis %s: %w", f.What, said), f, f.Remedy(urlSetting))
+		answer := new(withholding).failureOf(reply(words))
+		if f, ok := hint.FailureOf(answer); ok {
+			return hint.Foreign(fmt.Errorf("Redis %s: %w", f.What, answer), f, f.Remedy(urlSetting))
 		}
-		return said
+		return answer
 	}
 	if !speaksTLS(ctx, o.Addr) {
 		return err
