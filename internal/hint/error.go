@@ -25,9 +25,6 @@ func (e *Error) Unwrap() error { return e.err }
 // Hint implements Hinter.
 func (e *Error) Hint() Hint { return e.hint }
 
-// Failure is the failure of another system that the error is.
-func (e *Error) Failure() (Failure, bool) { return e.failure, e.failure.Code != "" }
-
 // With gives an error a hint, which takes precedence over those it has. A nil error stays
 // nil, and a zero hint changes nothing.
 func With(err error, h Hint) error {
@@ -44,9 +41,12 @@ func Errorf(h Hint, format string, args ...any) error {
 
 // Of finds the outermost hint of an error: its own, else that of the error it wraps, else the remedy
 // that the table of failures has for its SQLSTATE. Of joined errors, the first one with a hint
-// counts.
+// counts. To look with Doctor is no remedy where another system's failure has one.
 func Of(err error) (Hint, bool) {
 	if h, ok := given(err); ok {
+		if known := foreign(err); known != nil && h.Do == Doctor && h.Text == "" {
+			return known.hint, true
+		}
 		return h, true
 	}
 	if f, ok := FailureOf(err); ok {

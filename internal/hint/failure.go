@@ -83,22 +83,32 @@ func Foreign(err error, f Failure, remedy Hint) error {
 // FailureOf finds the failure of another system in an error: one that Foreign gave it, else that of
 // a SQLSTATE.
 func FailureOf(err error) (Failure, bool) {
-	var failed interface{ Failure() (Failure, bool) }
-	for at := err; errors.As(at, &failed); {
-		if f, ok := failed.Failure(); ok {
-			return f, true
-		}
-		wraps, ok := failed.(interface{ Unwrap() error })
-		if !ok {
-			break
-		}
-		at = wraps.Unwrap()
+	if known := foreign(err); known != nil {
+		return known.failure, true
 	}
 	var pg interface{ SQLState() string }
 	if errors.As(err, &pg) {
 		return Row(PostgreSQL, pg.SQLState())
 	}
 	return Failure{}, false
+}
+
+// foreign is the outermost error that Foreign made; nil if there is none.
+func foreign(err error) *Error {
+	if e, ok := err.(*Error); ok && e.failure.Code != "" { //nolint:errorlint // the tree is walked here
+		return e
+	}
+	switch wraps := err.(type) { //nolint:errorlint // the tree is walked here
+	case interface{ Unwrap() error }:
+		return foreign(wraps.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, one := range wraps.Unwrap() {
+			if e := foreign(one); e != nil {
+				return e
+			}
+		}
+	}
+	return nil
 }
 
 // Risks that several rows share.

@@ -46,8 +46,7 @@ func (w *withholding) failureOf(err error) error {
 
 // unreachable is an error of the connection as a row of the table of failures.
 func (w *withholding) unreachable(err error) error {
-	var known interface{ Failure() (hint.Failure, bool) }
-	if err == nil || errors.As(err, &known) || errors.Is(err, context.Canceled) {
+	if _, known := hint.FailureOf(err); err == nil || known || errors.Is(err, context.Canceled) {
 		return err
 	}
 	f, ok := hint.Row(hint.Redis, hint.Reach(err))
