@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"time"
 
 	"github.com/stranglerfig/migrator/internal/judge"
 	"github.com/stranglerfig/migrator/phases"
@@ -14,6 +16,7 @@ import (
 // Alert is an Alertmanager's alert for a trigger.
 type Alert struct {
 	Trigger string          `json:"trigger"`
+	StartsAt time.Time       `json:"starts_at"`
 	Key     string          `json:"key"` // identifies one firing of the alert, however often it is sent
 	Detail  string          `json:"detail"`
 	Alert   json.RawMessage `json:"alert"`
@@ -22,45 +25,118 @@ type Alert struct {
 // Alerts records evaluations of triggers, and returns them.
 type Alerts interface {
 	judge.State
-	// NewestEvaluations returns the newest evaluations of a trigger, newest first.
-	NewestEvaluations(ctx context.Context, migration, trigger string) ([]phases.Evaluation, error)
+	// AlertEvaluations returns the newest evaluation of a trigger for each of the alerts' keys that
+	// is recorded.
+	AlertEvaluations(ctx context.Context, migration, trigger string, keys []string) (map[string]phases.Evaluation, error)
+	// SidesChanged is when reads last went to the target, or back to legacy; the zero time: never.
+	SidesChanged(ctx context.Context, migration string) (time.Time, error)
 }
 
-// Fire acts on an alert. Any daemon may receive it: an Alertmanager need not reach the
+const (
+	// maxNewAlerts is how many alerts of a trigger one webhook may bring: one is enough to fire it,
+	// each costs a row that stays for a week, and all are recorded before the sender is answered.
+	maxNewAlerts = 100
+	// clocksDiffer is by how much the clocks of Prometheus and of the state may differ.
+	clocksDiffer = 5 * time.Minute
+	// longestAhead is where a date is no clock that is fast.
+	longestAhead = 24 * time.Hour
+)
+
+// AlertsFired is what Fire did, by number of alerts.
+type AlertsFired struct {
+	Triggers             []string // of the alerts that were new
+	Old, Future, LeftOut int
+}
+
+// Fire acts on alerts. Any daemon may receive them: an Alertmanager need not reach the
 // leader. An alert that is recorded already does nothing, unless the daemon that recorded it
-// died before acting on it. The caller may retry after an error.
-func (e *Engine) Fire(ctx context.Context, a Alert) error {
+// died before acting on it. Nor does one that began before reads last changed sides: what
+// it is about was there before the present route, or has been rolled back. The caller may retry
+// after an error.
+func (e *Engine) Fire(ctx context.Context, alerts []Alert) (f AlertsFired, err error) {
 	now, err := e.State.Snapshot(ctx, e.Migration)
 	if err != nil {
-		return err
+		return f, err
 	}
+	changed, err := e.Alerts.SidesChanged(ctx, e.Migration)
+	if err != nil {
+		return f, err
+	}
+	by := map[string][]Alert{}
+	for _, a := range alerts {
+		switch {
+		case a.StartsAt.After(now.Now.Add(longestAhead)):
+			f.Future++
+		case a.StartsAt.Before(changed.Add(-clocksDiffer)):
+			f.Old++
+		default:
+			by[a.Trigger] = append(by[a.Trigger], a)
+		}
+	}
+	var failures error
+	for _, trigger := range slices.Sorted(maps.Keys(by)) {
+		if err := e.fireTrigger(ctx, trigger, by[trigger], &f); err != nil {
+			failures = errors.Join(failures, fmt.Errorf("trigger %s: %w", trigger, err))
+		}
+	}
+	return f, failures
+}
+
+// fireTrigger records the new alerts of a trigger, and rolls back.
+func (e *Engine) fireTrigger(ctx context.Context, trigger string, alerts []Alert, f *AlertsFired) error {
 	rules, err := e.Rules(ctx)
 	if err != nil {
 		return err
 	}
 	all := rules.Settings.Triggers.All()
-	at := slices.IndexFunc(all, func(t phases.Armed) bool { return t.Name == a.Trigger })
+	at := slices.IndexFunc(all, func(t phases.Armed) bool { return t.Name == trigger })
 	if at < 0 || all[at].Off != "" {
 		return nil // the applied migration file no longer has this trigger, or turns it off
 	}
-	log := e.logger()
-	fired, known, err := e.recordedAlert(ctx, a)
+	keys := make([]string, len(alerts))
+	for i, a := range alerts {
+		keys[i] = a.Key
+	}
+	recorded, err := e.Alerts.AlertEvaluations(ctx, e.Migration, trigger, keys)
 	if err != nil {
 		return err
 	}
-	if known && fired.Epoch != now.Status.Route.Epoch {
-		return nil
-	}
-	if !known {
-		if fired, err = e.recordAlert(ctx, a, all[at], judge.Snapshot{State: now, Settings: rules.Settings}); err != nil {
+	added := 0
+	for _, a := range alerts {
+		fired, known := recorded[a.Key]
+		if !known && added == maxNewAlerts {
+			f.LeftOut++
+			continue
+		}
+		now, err := e.State.Snapshot(ctx, e.Migration)
+		if err != nil {
 			return err
 		}
-		log.Warn("alert received", "trigger", a.Trigger, "why", a.Detail, "verdict", fired.Verdict, "dry_run", fired.DryRun)
+		if known && (fired.Epoch != now.Status.Route.Epoch || fired.Verdict != phases.Firing || fired.DryRun) {
+			continue
+		}
+		if !known {
+			if fired, err = e.recordAlert(ctx, a, all[at], judge.Snapshot{State: now, Settings: rules.Settings}); err != nil {
+				return err
+			}
+			added++
+			recorded[a.Key] = fired
+			f.Triggers = append(f.Triggers, trigger)
+			e.logger().Warn("alert received", "trigger", trigger, "why", a.Detail, "verdict", fired.Verdict, "dry_run", fired.DryRun)
+		}
+		if err := e.act(ctx, a, fired, now.Status.Route, known); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// act rolls back for an alert.
+func (e *Engine) act(ctx context.Context, a Alert, fired phases.Evaluation, route phases.Route, known bool) error {
 	if fired.Verdict != phases.Firing || fired.DryRun {
 		return nil
 	}
-	_, err = e.rollBack(ctx, log, fired)
+	_, err := e.rollBack(ctx, e.logger(), fired)
 	if errors.Is(err, errAlreadyRolledBack) {
 		return nil
 	}
@@ -68,7 +144,6 @@ func (e *Engine) Fire(ctx context.Context, a Alert) error {
 		if known || e.Announce == nil {
 			return nil
 		}
-		route := now.Status.Route
 		return e.Announce(ctx, Fired, topic("fired", route.Epoch, a.Trigger+" "+a.Key),
 			announcement{Route: route, Trigger: a.Trigger, Evaluation: fired.ID, Why: a.Detail, Alert: a.Alert})
 	}
@@ -96,23 +171,4 @@ func (e *Engine) recordAlert(ctx context.Context, a Alert, t phases.Armed, snaps
 		return phases.Evaluation{}, fmt.Errorf("record the alert: %w", err)
 	}
 	return kept[0], nil
-}
-
-// recordedAlert finds the evaluation that was recorded for the same firing of the alert.
-func (e *Engine) recordedAlert(ctx context.Context, a Alert) (phases.Evaluation, bool, error) {
-	evaluations, err := e.Alerts.NewestEvaluations(ctx, e.Migration, a.Trigger)
-	if err != nil {
-		return phases.Evaluation{}, false, err
-	}
-	for _, one := range evaluations {
-		var kept struct {
-			Answer struct {
-				Source Alert `json:"source"`
-			} `json:"answer"`
-		}
-		if json.Unmarshal(one.Inputs, &kept) == nil && kept.Answer.Source.Key == a.Key {
-			return one, true, nil
-		}
-	}
-	return phases.Evaluation{}, false, nil
 }

@@ -144,8 +144,15 @@ func (m *Migration) now() *migration.Config {
 // evaluationStore implements Alerts.
 type evaluationStore struct{ *state.Store }
 
-func (l evaluationStore) NewestEvaluations(ctx context.Context, migration, trigger string) ([]phases.Evaluation, error) {
-	return l.Evaluations(ctx, migration, state.EvaluationFilter{Kind: phases.TriggerKind, Name: trigger, Limit: 1000})
+// SidesChanged implements Alerts.
+func (l evaluationStore) SidesChanged(ctx context.Context, migration string) (at time.Time, err error) {
+	changes, err := l.Changes(ctx, migration)
+	for _, c := range changes {
+		if (phases.Route{Phase: c.From}).ReadsTarget() != (phases.Route{Phase: c.To}).ReadsTarget() {
+			at = c.At
+		}
+	}
+	return at, err
 }
 
 // announcer puts events that have no entry in the history into the outbox.
@@ -217,12 +224,17 @@ func (d *Daemon) alerts() *server.Alerts {
 			}
 			return matchers, true, nil
 		},
-		Fire: func(ctx context.Context, name string, alert server.Alert) error {
-			body, err := json.Marshal(alert)
-			if err != nil {
-				return err
+		Fire: func(ctx context.Context, name string, received []server.Alert) (server.Fired, error) {
+			alerts := make([]Alert, len(received))
+			for i, a := range received {
+				body, err := json.Marshal(a)
+				if err != nil {
+					return server.Fired{}, err
+				}
+				alerts[i] = Alert{Trigger: a.Trigger, StartsAt: a.StartsAt, Key: a.Key(), Detail: a.Text(), Alert: body}
 			}
-			return d.engine(d.named(name)).Fire(ctx, Alert{Trigger: alert.Trigger, Key: alert.Key(), Detail: alert.Text(), Alert: body})
+			fired, err := d.engine(d.named(name)).Fire(ctx, alerts)
+			return server.Fired(fired), err
 		},
 	}
 }

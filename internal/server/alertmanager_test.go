@@ -18,20 +18,45 @@ import (
 
 const secret = "a-long-token"
 
-func handler(fire func(server.Alert) error) *server.Alertmanager {
-	return &server.Alertmanager{
+// handler acts on each alert once, as the daemon does; a failure is not remembered.
+func handler(fire func(server.Alert) error) http.Handler {
+	alerts := &server.Alerts{
 		Token: secret, MaxBody: 100_000,
-		Matchers: []server.Matcher{
-			{Trigger: "checkout", Labels: map[string]string{"migration": "products", "team": "shop"}},
-			{Trigger: "everything", Labels: nil},
-			{Trigger: "pages", Labels: map[string]string{"migration": "products", "severity": "page"}},
+		Matchers: func(context.Context, string) ([]server.Matcher, bool, error) {
+			return []server.Matcher{
+				{Trigger: "checkout", Labels: map[string]string{"migration": "products", "team": "shop"}},
+				{Trigger: "everything", Labels: nil},
+				{Trigger: "pages", Labels: map[string]string{"migration": "products", "severity": "page"}},
+			}, true, nil
 		},
-		Fire: func(_ context.Context, a server.Alert) error { return fire(a) },
 	}
+	seen := map[string]bool{}
+	alerts.Fire = func(_ context.Context, _ string, all []server.Alert) (f server.Fired, err error) {
+		for _, a := range all {
+			if seen[a.Key()] {
+				continue
+			}
+			if err := fire(a); err != nil {
+				return f, err
+			}
+			seen[a.Key()] = true
+			f.Triggers = append(f.Triggers, a.Trigger)
+		}
+		return f, nil
+	}
+	return route(alerts)
 }
 
-func post(h http.Handler, token, body string) (int, string) {
-	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
+func route(alerts http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/alerts/{migration}", alerts)
+	return mux
+}
+
+func post(h http.Handler, token, body string) (int, string) { return postTo(h, "products", token, body) }
+
+func postTo(h http.Handler, name, token, body string) (int, string) {
+	r := httptest.NewRequest(http.MethodPost, "/alerts/"+name, strings.NewReader(body))
 	r.Header.Set("Authorization", "Bearer "+token)
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
@@ -120,13 +145,13 @@ func TestAlertmanagerRequiresItsToken(t *testing.T) {
 			t.Errorf("token %q: %d", token, code)
 		}
 	}
-	open := handler(nil)
-	open.Token = ""
-	if code, _ := post(open, "", webhook()); code != 401 {
+	if code, _ := post(route(&server.Alerts{}), "", webhook()); code != 401 {
 		t.Errorf("without a token of its own it answers %d", code)
 	}
 	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", http.NoBody))
+	r := httptest.NewRequest(http.MethodGet, "/alerts/products", http.NoBody)
+	r.Header.Set("Authorization", "Bearer "+secret)
+	h.ServeHTTP(w, r)
 	if w.Code != http.StatusMethodNotAllowed {
 		t.Errorf("GET: %d", w.Code)
 	}

@@ -25,9 +25,11 @@ func TestAlertsAreRoutedByMigration(t *testing.T) {
 			}
 			return nil, false, nil
 		},
-		Fire: func(_ context.Context, migration string, a server.Alert) error {
-			fired = append(fired, migration+" "+a.Trigger+" "+a.Text())
-			return nil
+		Fire: func(_ context.Context, migration string, all []server.Alert) (server.Fired, error) {
+			for _, a := range all {
+				fired = append(fired, migration+" "+a.Trigger+" "+a.Text())
+			}
+			return server.Fired{}, nil
 		},
 	}
 	mux := http.NewServeMux()
@@ -48,6 +50,8 @@ func TestAlertsAreRoutedByMigration(t *testing.T) {
 		{"/alerts/products", alerts.Token, http.StatusOK},
 		{"/alerts/products", "wrong", http.StatusUnauthorized},
 		{"/alerts/other", alerts.Token, http.StatusNotFound},
+		{"/alerts/other", "", http.StatusUnauthorized},
+		{"/alerts/broken", "", http.StatusUnauthorized},
 		{"/alerts/broken", alerts.Token, http.StatusServiceUnavailable},
 	} {
 		if code := send(c.path, c.token); code != c.code {

@@ -10,8 +10,10 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/internal/hint"
@@ -32,6 +34,29 @@ func CheckLoopback(address string) error {
 		return nil
 	}
 	return hint.Errorf(hint.Hint{Do: hint.Listen}, "listen address %q is not on loopback: %w", address, ErrNotLoopback)
+}
+
+// onLoopback refuses requests whose Host is not this machine's: a page that a browser on it shows
+// could otherwise read the endpoints, by a name of its own that it lets resolve to 127.0.0.1 (DNS
+// rebinding).
+func onLoopback(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := r.Host
+		if name, _, err := net.SplitHostPort(host); err == nil {
+			host = name
+		}
+		host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+		ip, err := netip.ParseAddr(host)
+		switch {
+		case r.Host == "" && r.ProtoMajor == 1 && r.ProtoMinor == 0: // browsers send one
+		case strings.EqualFold(host, "localhost"):
+		case err == nil && ip.Unmap().IsLoopback():
+		default:
+			refuse(w, http.StatusMisdirectedRequest, errors.New("this address answers requests for localhost, 127.0.0.1 or [::1] alone: check the Host header; a proxy before it must set it"))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // API answers GET /healthz, /status and /metrics, which change nothing, and takes
@@ -113,9 +138,18 @@ func (a *API) log() *slog.Logger {
 	return a.Log
 }
 
+// maxConnections bounds what clients of a daemon hold open at once.
+const maxConnections = 256
+
 // Serve serves on the listener until ctx ends, waits up to 3 s for requests in flight,
-// and returns nil. It closes the listener.
+// and returns nil. It closes the listener. On loopback it answers requests for this machine alone.
+// Headers, times, bodies and connections are bounded.
 func Serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
+	handler = http.MaxBytesHandler(handler, defaultMaxBody+1)
+	if address, ok := listener.Addr().(*net.TCPAddr); ok && address.IP.IsLoopback() {
+		handler = onLoopback(handler)
+	}
+	listener = netutil.LimitListener(listener, maxConnections)
 	s := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,

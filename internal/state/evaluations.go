@@ -146,6 +146,36 @@ func (s *Store) Evaluations(ctx context.Context, migration string, f EvaluationF
 	return found, statedb.Explain(err)
 }
 
+// AlertEvaluations returns the newest evaluation of a trigger for each of the alerts' keys that is
+// recorded, by key.
+func (s *Store) AlertEvaluations(ctx context.Context, migration, trigger string, keys []string) (map[string]phases.Evaluation, error) {
+	rows, err := s.pool.Query(ctx, `SELECT DISTINCT ON (e.inputs #>> '{answer,source,key}') `+evaluationColumns+` FROM migrator.evaluations e
+		WHERE e.migration = $1 AND e.kind = $2 AND e.name = $3 AND e.inputs #>> '{answer,source,key}' = ANY ($4)
+		ORDER BY e.inputs #>> '{answer,source,key}', e.at DESC, e.id DESC`, migration, string(phases.TriggerKind), trigger, keys)
+	if err != nil {
+		return nil, statedb.Explain(err)
+	}
+	found, err := pgx.CollectRows(rows, scanEvaluation)
+	if err != nil {
+		return nil, statedb.Explain(err)
+	}
+	by := map[string]phases.Evaluation{}
+	for _, e := range found {
+		var inputs struct {
+			Answer struct {
+				Source struct {
+					Key string `json:"key"`
+				} `json:"source"`
+			} `json:"answer"`
+		}
+		if err := json.Unmarshal(e.Inputs, &inputs); err != nil {
+			return nil, fmt.Errorf("the inputs of evaluation %d: %w", e.ID, err)
+		}
+		by[inputs.Answer.Source.Key] = e
+	}
+	return by, nil
+}
+
 // evaluations reads the newest of each gate and trigger by a query of its own: of the
 // hundreds of thousands stored in a week, it reads one each.
 func evaluations(ctx context.Context, q statedb.Querier, migration string, f EvaluationFilter) ([]phases.Evaluation, error) {
