@@ -19,7 +19,7 @@ LONGEST   = ./internal/test/daemontest ./examples/demo ./internal/test/torture .
 AT_A_TIME = $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n + 1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test race lint fmt fuzz bench docs generated verify torture model mutate zoo peers integrations clean
+.PHONY: help deps build demo test race lint fmt fuzz bench docs generated verify torture model mutate zoo badinputs vulns sbom peers integrations clean
 
 help: ## Say what the targets do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,7 +66,7 @@ docs: ## Write generated documentation and examples again
 generated: deps ## See that what is generated is up to date
 	@sh scripts/generated.sh "$(GO)"
 
-verify: test lint generated ## All of it, as CI does
+verify: test lint generated vulns ## All of it, as CI does
 
 torture: deps ## Run the long fault tests (TORTURE=10m for each of POLICY)
 	MIGRATOR_TORTURE=$(TORTURE) $(GO) test -count=1 -timeout=2h -run 'Torture' -skip '^TestTorture(Losses)?$$' -v ./...
@@ -85,6 +85,16 @@ mutate: deps ## Break each rule of docs/protocol.md: tests must fail (MUTANT=reg
 
 zoo: deps ## Move values of all types that the server can store, contrib's included, through each target
 	MIGRATOR_ZOO=1 $(GO) test -count=1 -vet=off -timeout=30m -v ./internal/test/zoo
+
+badinputs: deps ## Refuse 3,000 generated bad inputs (BADINPUTS=n, SEED=n for others)
+	MIGRATOR_BADINPUTS=$(or $(BADINPUTS),3000) MIGRATOR_BADINPUTS_SEED=$(or $(SEED),1) $(GO) test -count=1 -vet=off -timeout=1h -run '^TestBadInputs$$' -v ./cmd/migrator
+
+vulns: ## Look for known vulnerabilities in what is linked (needs vuln.go.dev)
+	@sh scripts/vulns.sh "$(TOOL)"
+
+sbom: ## Write bin/migrator.cdx.json, the CycloneDX bill of materials of the program
+	@mkdir -p bin
+	$(TOOL) cyclonedx-gomod app -json -licenses -output bin/migrator.cdx.json -main cmd/migrator .
 
 clean: ## Remove what was built, unpacked and cached
 	rm -rf bin

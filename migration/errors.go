@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/stranglerfig/migrator/internal/oneline"
 )
 
 // Error is one error in a migration file.
@@ -102,7 +104,7 @@ func (p *problems) add(line int, path, message string) {
 			}
 		}
 	}
-	p.found = append(p.found, &Error{File: p.file, Line: line, Path: path, Message: message})
+	p.found = append(p.found, &Error{File: p.file, Line: line, Path: path, Message: oneline.MaskURLs(message)})
 }
 
 // at reports a problem of a setting, given or not: its line is that of the innermost

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"go.yaml.in/yaml/v3"
 
@@ -107,7 +108,7 @@ func (p *problems) document(data []byte) *yaml.Node {
 		p.add(0, "", "the migration file is empty")
 		return nil
 	case err != nil:
-		p.syntax(err)
+		p.syntax(data, err)
 		return nil
 	}
 	switch err := in.Decode(&more); {
@@ -115,7 +116,7 @@ func (p *problems) document(data []byte) *yaml.Node {
 		p.add(more.Line, "", "a second document begins here; a file is for one migration")
 		return nil
 	case !errors.Is(err, io.EOF):
-		p.syntax(err)
+		p.syntax(data, err)
 		return nil
 	}
 	root := doc.Content[0]
@@ -127,8 +128,13 @@ func (p *problems) document(data []byte) *yaml.Node {
 	return root
 }
 
-func (p *problems) syntax(err error) {
+func isControl(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\r' && r != '\t' }
+
+func (p *problems) syntax(data []byte, err error) {
 	message, line := err.Error(), 0
+	if strings.HasSuffix(message, "control characters are not allowed") {
+		line = 1 + bytes.Count(data[:max(bytes.IndexFunc(data, isControl), 0)], []byte("\n"))
+	}
 	if match := yamlError.FindStringSubmatch(message); match != nil {
 		line, _ = strconv.Atoi(match[1])
 		message = message[len(match[0]):]

@@ -9,6 +9,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/control"
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/infile"
 	"github.com/stranglerfig/migrator/internal/oneline"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/statedb"
@@ -123,12 +124,53 @@ func errorLines(err error) []string {
 	return lines
 }
 
+// An error prints as much as a person reads: a file with a thousand mistakes, or a value of a
+// megabyte, is bad input too.
+const (
+	maxErrorLines = 20
+	maxErrorLine  = 600 // characters
+)
+
+// bounded joins an error's lines, without passwords of URLs: one may stand where no URL is
+// expected, and is quoted there.
+func bounded(lines []string) string {
+	if more := len(lines) - maxErrorLines; more > 0 {
+		lines = append(lines[:maxErrorLines:maxErrorLines], fmt.Sprintf("... and %d more", more))
+	}
+	for i, line := range lines {
+		lines[i] = oneline.Within(oneline.MaskURLs(line), maxErrorLine)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// fallback is what to try where the error itself does not say it.
+func (c *cli) fallback(err error, code int) hint.Hint {
+	var bad *migration.Error
+	var file *infile.Error
+	switch {
+	case errors.As(err, &bad) && strings.HasSuffix(bad.File, ".md"):
+		return try("migrator runbook schema, which has the keys of a runbook, and docs/runbooks.md")
+	case errors.As(err, &bad):
+		return try("migrator config schema, which has every key with its values, and docs/configuration.md")
+	case errors.As(err, &file):
+		return try("the path of a regular file that this user may read and others may not write")
+	case code == exitUsage && c.command != "":
+		return try("%s --help", c.command)
+	case code == exitUsage:
+		return try("migrator --help")
+	}
+	return hint.Hint{}
+}
+
 // fail prints the error to stderr, as text or as the -o json contract has it.
 func (c *cli) fail(err error) int {
 	code := exitCode(err)
-	what := strings.Join(errorLines(err), "\n")
+	what := bounded(errorLines(err))
 	h, _ := hint.Of(err)
-	remedy := c.given.text(h)
+	if h.IsZero() {
+		h = c.fallback(err, code)
+	}
+	remedy := oneline.Within(c.given.text(h), maxErrorLine)
 	if errors.Is(err, context.Canceled) {
 		what = "stopped by a signal: " + what
 	}

@@ -129,7 +129,7 @@ func TestLogsShowTheCommandLine(t *testing.T) {
 	for _, format := range []string{"text", "json"} {
 		var stderr bytes.Buffer
 		c := &cli{streams: streams{err: &stderr}, settings: settings{Output: outputText, LogLevel: "info", LogFormat: format}}
-		if err := c.check(); err != nil {
+		if err := c.check(func(name string) string { return name }); err != nil {
 			t.Fatal(err)
 		}
 		c.log.Info("failed", "error", "e", hint.Attr(hint.With(errors.New("e"), hint.Hint{Do: hint.FleetList})))

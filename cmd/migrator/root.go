@@ -49,7 +49,8 @@ type cli struct {
 	settingsFrom string // the file that they were read from; "": none
 	given        given
 	log          *slog.Logger
-	warned       bool // the health warning of the state database was printed
+	command      string // the command's path, once it is known
+	warned       bool   // the health warning of the state database was printed
 }
 
 // run executes one command line and returns the exit code.

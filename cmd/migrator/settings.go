@@ -4,20 +4,26 @@ import (
 	"bytes"
 	"cmp"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 
-	"github.com/go-viper/mapstructure/v2"
 	"github.com/lmittmann/tint"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/infile"
+	"github.com/stranglerfig/migrator/internal/oneline"
 )
 
 // settings are the tool's own: where its state is, how it prints. They come from
@@ -60,6 +66,7 @@ const defaultLogLevel = "log-level"
 
 // configure reads the settings before any command runs.
 func (c *cli) configure(cmd *cobra.Command) error {
+	c.command = cmd.CommandPath()
 	v := viper.NewWithOptions(viper.ExperimentalBindStruct())
 	v.SetEnvPrefix("MIGRATOR")
 	v.SetEnvKeyReplacer(strings.NewReplacer("-", "_"))
@@ -82,13 +89,22 @@ func (c *cli) configure(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	lines, err := checkSettings(path, data)
+	if err != nil {
+		return err
+	}
 	v.SetConfigType("yaml")
 	if err := v.ReadConfig(bytes.NewReader(data)); err != nil {
 		return usageTry(try("migrator config settings"), "settings %s: %w", path, err)
 	}
-	strict := func(d *mapstructure.DecoderConfig) { d.ErrorUnused = true }
-	if err := v.Unmarshal(&c.settings, strict); err != nil {
-		return usageTry(try("migrator config settings"), "settings %s: %s", path, firstLine(err))
+	from := func(name string) string { return origin(cmd, path, lines, name) }
+	if text := v.GetString("listen_anywhere"); text != "" {
+		if _, err := strconv.ParseBool(text); err != nil {
+			return usagef("%s: %q: want true or false", from("listen_anywhere"), text)
+		}
+	}
+	if err := v.Unmarshal(&c.settings); err != nil {
+		return usageTry(try("migrator config settings"), "settings: %s", firstLine(err))
 	}
 	c.settingsFrom = path
 	if path == settingsHere {
@@ -103,7 +119,7 @@ func (c *cli) configure(cmd *cobra.Command) error {
 	if level := cmd.Annotations[defaultLogLevel]; level != "" && !v.IsSet("log_level") {
 		c.settings.LogLevel = level
 	}
-	return c.check()
+	return c.check(from)
 }
 
 // settingsHere is the settings file of the present folder.
@@ -135,23 +151,83 @@ func settingsFile(flag string) (path string, data []byte, err error) {
 
 func firstLine(err error) string {
 	lines := strings.Split(strings.TrimSpace(err.Error()), "\n")
-	line := strings.TrimSpace(strings.TrimPrefix(lines[len(lines)-1], "* "))
-	if unknown, ok := strings.CutPrefix(line, "'' has invalid keys: "); ok {
-		return "there is no setting " + unknown
-	}
-	return line
+	return strings.TrimSpace(strings.TrimPrefix(lines[len(lines)-1], "* "))
 }
 
-func (c *cli) check() error {
+// checkSettings checks what a settings file says, and returns the line of each setting.
+func checkSettings(path string, data []byte) (lines map[string]int, err error) {
+	bad := func(line int, format string, args ...any) error {
+		at := path
+		if line > 0 {
+			at = fmt.Sprintf("%s:%d", path, line)
+		}
+		return usageTry(try("migrator config settings"), "settings %s: %s", at, fmt.Sprintf(format, args...))
+	}
+	var doc yaml.Node
+	in := yaml.NewDecoder(bytes.NewReader(data))
+	if err := in.Decode(&doc); err != nil {
+		if errors.Is(err, io.EOF) {
+			return nil, nil
+		}
+		return nil, bad(0, "invalid YAML: %s", strings.TrimPrefix(err.Error(), "yaml: "))
+	}
+	if err := in.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
+		return nil, bad(0, "more than one document: want one")
+	}
+	root := doc.Content[0]
+	if root.Kind == yaml.ScalarNode && root.ShortTag() == "!!null" {
+		return nil, nil
+	}
+	if root.Kind != yaml.MappingNode {
+		return nil, bad(root.Line, "want lines of the form key: value")
+	}
+	var known []string
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[settings]()) {
+		known = append(known, f.Tag.Get("mapstructure"))
+	}
+	lines = map[string]int{}
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		key, value := root.Content[i], root.Content[i+1]
+		switch first, again := lines[key.Value]; {
+		case key.Kind != yaml.ScalarNode || !slices.Contains(known, key.Value):
+			return nil, bad(key.Line, "there is no setting %s; there are %s", oneline.Of(key.Value), strings.Join(known, ", "))
+		case again:
+			return nil, bad(key.Line, "%s is given twice, first on line %d: leave one out", key.Value, first)
+		case value.Kind != yaml.ScalarNode:
+			return nil, bad(value.Line, "%s: want a single value", key.Value)
+		}
+		lines[key.Value] = key.Line
+	}
+	return lines, nil
+}
+
+// origin says where a setting comes from.
+func origin(cmd *cobra.Command, path string, lines map[string]int, name string) string {
+	variable := "MIGRATOR_" + strings.ToUpper(name)
+	flag := strings.ReplaceAll(name, "_", "-")
+	if f := cmd.Flags().Lookup(flag); f != nil && f.Changed {
+		return "--" + flag
+	}
+	if os.Getenv(variable) != "" {
+		return variable
+	}
+	if line := lines[name]; line > 0 {
+		return fmt.Sprintf("settings %s:%d: %s", path, line, name)
+	}
+	return name
+}
+
+// check refuses values that a setting can't have; from says where one comes from.
+func (c *cli) check(from func(name string) string) error {
 	s := &c.settings
 	if s.Output != outputText && s.Output != outputJSON {
 		bad := s.Output
 		s.Output = outputText
-		return usagef("output %q: want text or json", bad)
+		return usagef("%s: output %q: want text or json", from("output"), bad)
 	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {
-		return usagef("log level %q: want debug, info, warn or error", s.LogLevel)
+		return usagef("%s: log level %q: want debug, info, warn or error", from("log_level"), s.LogLevel)
 	}
 	switch s.LogFormat {
 	case "json":
@@ -159,7 +235,7 @@ func (c *cli) check() error {
 	case "text":
 		c.log = slog.New(tint.NewTextHandler(c.err, &tint.Options{Level: level, NoColor: !c.colour(c.err), ReplaceAttr: c.logHint}))
 	default:
-		return usagef("log format %q: want text or json", s.LogFormat)
+		return usagef("%s: log format %q: want text or json", from("log_format"), s.LogFormat)
 	}
 	return nil
 }

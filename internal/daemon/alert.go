@@ -15,11 +15,11 @@ import (
 
 // Alert is an Alertmanager's alert for a trigger.
 type Alert struct {
-	Trigger string          `json:"trigger"`
+	Trigger  string          `json:"trigger"`
 	StartsAt time.Time       `json:"starts_at"`
-	Key     string          `json:"key"` // identifies one firing of the alert, however often it is sent
-	Detail  string          `json:"detail"`
-	Alert   json.RawMessage `json:"alert"`
+	Key      string          `json:"key"` // identifies one firing of the alert, however often it is sent
+	Detail   string          `json:"detail"`
+	Alert    json.RawMessage `json:"alert"`
 }
 
 // Alerts records evaluations of triggers, and returns them.

@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 )
 
@@ -50,6 +51,9 @@ func Open(file []byte, trusted ed25519.PublicKey) (r Report, digest string, err 
 	d.DisallowUnknownFields()
 	if err := d.Decode(&s); err != nil {
 		return r, "", fmt.Errorf("not a signed drill: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF { //nolint:errorlint // never wrapped
+		return r, "", errors.New("not a signed drill: something follows it")
 	}
 	if s.Format != signedFormat {
 		return r, "", fmt.Errorf("the format is %q: want %s", s.Format, signedFormat)

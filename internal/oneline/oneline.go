@@ -4,6 +4,7 @@
 package oneline
 
 import (
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -13,8 +14,11 @@ import (
 const limit = 300
 
 // Of escapes a text, and shortens it to 300 characters.
-func Of(s string) string {
-	if utf8.RuneCountInString(s) > limit {
+func Of(s string) string { return Within(s, limit) }
+
+// Within escapes a text, and shortens it to a number of characters.
+func Within(s string, limit int) string {
+	if len(s) > limit && utf8.RuneCountInString(s) > limit {
 		at := 0
 		for range limit {
 			_, n := utf8.DecodeRuneInString(s[at:])
@@ -69,3 +73,16 @@ func shows(r rune, n int) bool {
 func Markdown(s string) string { return markup.Replace(Escape(s)) }
 
 var markup = strings.NewReplacer(`\`, `\\`, "|", `\|`, "`", "\\`", "[", `\[`, "]", `\]`, "<", "&lt;", "&", "&amp;")
+
+// userOf is what stands between a URL's scheme and its last @: more than its user and its password
+// where something else is wrong with it.
+var userOf = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*:/{1,3})[^"\s]*@`)
+
+// MaskURLs hides users and passwords of URLs in a text, such as a message that quotes a value
+// which should have been none.
+func MaskURLs(s string) string {
+	if !strings.Contains(s, "@") {
+		return s
+	}
+	return userOf.ReplaceAllString(s, "${1}***@")
+}

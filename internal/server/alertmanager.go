@@ -3,6 +3,7 @@ package server
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -53,6 +54,9 @@ type payload struct {
 func parse(body []byte) (payload, error) {
 	var p payload
 	if err := json.Unmarshal(body, &p); err != nil {
+		if wrong := new(json.UnmarshalTypeError); errors.As(err, &wrong) {
+			return payload{}, fmt.Errorf("not an Alertmanager webhook: %s is no %s", wrong.Field, wrong.Type)
+		}
 		return payload{}, fmt.Errorf("not an Alertmanager webhook: %w", err)
 	}
 	if p.Version != payloadVersion {

@@ -53,7 +53,9 @@ func route(alerts http.Handler) http.Handler {
 	return mux
 }
 
-func post(h http.Handler, token, body string) (int, string) { return postTo(h, "products", token, body) }
+func post(h http.Handler, token, body string) (int, string) {
+	return postTo(h, "products", token, body)
+}
 
 func postTo(h http.Handler, name, token, body string) (int, string) {
 	r := httptest.NewRequest(http.MethodPost, "/alerts/"+name, strings.NewReader(body))

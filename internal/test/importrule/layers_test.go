@@ -19,7 +19,7 @@ var may = rows(map[string]string{
 	// The types that all packages share.
 	"record": "", "internal/hint": "", "phases": "internal/hint",
 	"store":     "record internal/hint",
-	"migration": words + " store internal/infile",
+	"migration": words + " store internal/infile internal/oneline",
 
 	// What an application embeds.
 	"dual/telemetry": "internal/stats/sketch",
