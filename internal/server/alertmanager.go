@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -97,6 +99,24 @@ func storable(words map[string]string) {
 	}
 }
 
+// What is kept of an alert, as evidence and for webhooks: an evaluation holds 64 KiB.
+const (
+	maxWords    = 20  // labels, and annotations, the first by name
+	maxWordName = 60  // characters
+	maxWord     = 200 // characters
+)
+
+func bounded(words map[string]string) map[string]string {
+	kept := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(words)) {
+		if len(kept) == maxWords {
+			break
+		}
+		kept[oneline.Within(name, maxWordName)] = oneline.Within(words[name], maxWord)
+	}
+	return kept
+}
+
 // firing pairs each firing alert with the triggers that it is for.
 func firing(p payload, matchers []Matcher) (found []Alert) {
 	for _, a := range p.Alerts {
@@ -104,6 +124,7 @@ func firing(p payload, matchers []Matcher) (found []Alert) {
 			if a.Status == "firing" && m.matches(a.Labels) {
 				fires := a.Alert
 				fires.Trigger = m.Trigger
+				fires.Labels, fires.Annotations = bounded(fires.Labels), bounded(fires.Annotations)
 				found = append(found, fires)
 			}
 		}

@@ -321,6 +321,32 @@ webhooks:
 	send(token, "firing", "page", "/alerts/items")
 	send(token, "firing", "try", "/alerts/items")
 	phase(phases.Cutover, "a repeated alert, and one that is only tried")
+	// A fire that began before reads came from the target is not about them, and one whose date is no
+	// clock's is refused. Many others in between evict nothing, and U+0000 stops nothing.
+	first := starts
+	for at, code := range map[string]int{"1999-12-31T23:59:59Z": 200, "2999-01-01T00:00:00Z": 400} {
+		starts = at
+		if got, body := send(token, "firing", "page", "/alerts/items"); got != code || strings.Contains(body, "pager") {
+			t.Errorf("an alert of %s: %d %s", at, got, body)
+		}
+	}
+	starts = first
+	var many strings.Builder
+	for i := range 1200 {
+		fmt.Fprintf(&many, `{"status":"firing","labels":{"alertname":"\u0000","severity":"try"},"startsAt":%q,"fingerprint":"m%d"},`, time.Now().UTC().Format(time.RFC3339), i)
+	}
+	outbreak, err := http.NewRequestWithContext(t.Context(), http.MethodPost, d.url+"/alerts/items", strings.NewReader(`{"version":"4","alerts":[`+strings.TrimSuffix(many.String(), ",")+`]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	outbreak.Header.Set("Authorization", "Bearer "+token)
+	if answer, err := http.DefaultClient.Do(outbreak); err != nil || answer.StatusCode != 200 {
+		t.Errorf("an outbreak: %+v %v", answer, err)
+	} else {
+		_ = answer.Body.Close()
+	}
+	send(token, "firing", "page", "/alerts/items")
+	phase(phases.Cutover, "a repeated alert, after many others")
 	began := time.Now()
 	starts = began.UTC().Format(time.RFC3339Nano)
 	send(token, "firing", "page", "/alerts/items")
