@@ -66,7 +66,7 @@ func (c Case) Judge(r Result) (faults []string) {
 
 // says checks that a refusal has what, where and what to try.
 func (c Case) says(r Result) (faults []string) {
-	said := r.Stderr + r.Stdout
+	printed := r.Stderr + r.Stdout
 	if len(c.Args) > 1 && c.Args[0] == "-o" && r.Code != 8 && !slices.ContainsFunc(c.Args[2:], func(a string) bool { return strings.HasPrefix(a, "--output") }) {
 		var problem struct {
 			Error, Hint string
@@ -77,19 +77,19 @@ func (c Case) says(r Result) (faults []string) {
 				faults = append(faults, "stderr is no JSON")
 			}
 		} else {
-			said = problem.Error
+			printed = problem.Error
 			if problem.Hint != "" {
-				said += "\nTry: " + problem.Hint
+				printed += "\nTry: " + problem.Hint
 			}
-			said += r.Stdout
+			printed += r.Stdout
 		}
 	} else if !strings.Contains(r.Stderr, "Error:") {
 		faults = append(faults, "no line says what is wrong")
 	}
-	if c.Sure && !strings.Contains(said, c.Where) {
+	if c.Sure && !strings.Contains(printed, c.Where) {
 		faults = append(faults, "it does not say where: "+c.Where)
 	}
-	if !advice.MatchString(said) {
+	if !advice.MatchString(printed) {
 		faults = append(faults, "it does not say what to try")
 	}
 	return faults

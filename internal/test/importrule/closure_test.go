@@ -30,18 +30,18 @@ var links = []struct {
 	{"phases", "", nil, "internal/hint"},
 	{"record", "", []string{apd, jsontext, xtext}, ""},
 	{"store", "", []string{apd, jsontext, xtext}, "record internal/hint"},
-	{"migration", "", []string{apd, jsontext, xtext, yaml}, "phases record store internal/hint internal/infile"},
+	{"migration", "", []string{apd, jsontext, xtext, yaml}, "phases record store internal/hint internal/infile internal/oneline"},
 	{"dual/telemetry", "", nil, "internal/stats/sketch"},
-	{"store/memory", "", []string{apd, jsontext, xtext, yaml}, "phases record store migration internal/hint internal/infile"},
+	{"store/memory", "", []string{apd, jsontext, xtext, yaml}, "phases record store migration internal/hint internal/infile internal/oneline"},
 	{"dual", "", []string{apd, jsontext, xtext, xxhash}, embedded},
 	{"dual/pgfleet", pgx, []string{apd, jsontext, xxhash}, embedded + " internal/statedb internal/pgfail"},
-	{"store/redis", redis, []string{apd, jsontext, xtext, yaml, "golang.org/x/sync"}, "phases record store migration internal/hint internal/infile"},
+	{"store/redis", redis, []string{apd, jsontext, xtext, yaml, "golang.org/x/sync"}, "phases record store migration internal/hint internal/infile internal/oneline"},
 	{"store/postgres", pgx, []string{apd, jsontext, yaml}, "phases record store migration internal/failpoint internal/hint internal/infile internal/oneline internal/pgfail"},
 	{"metrics", prom, nil, "phases dual/telemetry internal/hint internal/stats/sketch"},
 	{
 		"dual/kit", pgx,
 		[]string{apd, jsontext, xxhash, yaml},
-		embedded + " dual/pgfleet migration internal/infile internal/statedb internal/pgfail",
+		embedded + " dual/pgfleet migration internal/infile internal/oneline internal/statedb internal/pgfail",
 	},
 	// The application that docs/embedding.md describes: four modules beside its own drivers.
 	{

@@ -74,6 +74,7 @@ var may = rows(map[string]string{
 	// What tests share. The model is the protocol in small and imports no product code but the shared types.
 	"dual/dualtest":              "dual dual/kit phases migration record store store/memory store/postgres",
 	"store/storetest":            "record store internal/test/testenv",
+	"internal/test/badinput":     "",
 	"internal/test/model":        words + " internal/test/model/search",
 	"internal/test/model/search": "",
 	"internal/test/model/loss":   "internal/test/model/search",
