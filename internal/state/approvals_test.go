@@ -134,7 +134,7 @@ func TestTwoPeopleTakeAStepThatNeedsTwo(t *testing.T) {
 		t.Errorf("no approval: hint %v", h)
 	}
 	o.approve(o.asAnn, phases.Retain)
-	o.refused("ann approves and advances", o.step(o.asAnn, fencedRoute, ""), "nobody but "+o.ann)
+	o.refused("ann approves and advances", o.step(o.asAnn, fencedRoute, ""), "only "+o.ann)
 	must(t, o.step(o.asBob, fencedRoute, ""))
 	must(t, o.step(o.asAnn, retain, "")) // the second half, which any operator may complete
 

@@ -297,6 +297,8 @@ func TestAnEarlierApplicationGoesOn(t *testing.T) {
 		GRANT SELECT, INSERT, UPDATE ON migrator.leases, migrator.journal, migrator.return_journal TO `+role+`;
 		GRANT INSERT ON migrator.windows TO `+role+`;
 		GRANT EXECUTE ON FUNCTION migrator.rescue(text, bigint, text, jsonb), migrator.witness(text, bigint, text, integer, text) TO `+role+`;
+		GRANT EXECUTE ON FUNCTION migrator.granted(text[]), migrator.mark_of(text), migrator.refuse_lost_target(text),
+			migrator.changed_server(), migrator.server() TO `+role+`; -- as the upgrade does
 		INSERT INTO migrator.grants (role, kind) VALUES ('`+role+`', 'application')`)
 	conn, err := pgx.Connect(t.Context(), roleURL)
 	must(t, err)

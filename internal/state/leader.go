@@ -132,12 +132,9 @@ func (s *Store) reportStranger(ctx context.Context, conn *pgx.Conn, name string)
 }
 
 // Led reports whether a process leads under the name.
-func (s *Store) Led(ctx context.Context, name string) (led bool, err error) {
-	err = s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_locks l, (SELECT hashtextextended('migrator leader ' || $1, 0)) AS k (key)
-		WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
-		  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-		  AND l.classid::bigint = (k.key >> 32) & 4294967295 AND l.objid::bigint = k.key & 4294967295)`, name).Scan(&led)
-	return led, statedb.Explain(err)
+func (s *Store) Led(ctx context.Context, name string) (bool, error) {
+	holder, err := statedb.LockHolder(ctx, s.pool, "migrator leader "+name)
+	return holder.PID != 0, statedb.Explain(err)
 }
 
 func (s *Store) leadConn(ctx context.Context) (*pgx.Conn, error) {

@@ -140,7 +140,7 @@ func TestNoRoleGoesRoundTheRulesByHand(t *testing.T) {
 		{"operator", `SELECT migrator.create_migration('third', 'test', '{}', 'x', '{}', true, 15000, 5000, '')`, kind},
 		{"operator", `SELECT migrator.note('orders', 'loss', 'r', '{}')`, kind},
 		{"operator", `SELECT migrator.mark_unclean('orders', 'r')`, kind},
-		{"operator", `SELECT migrator.evict('orders', 'i', 'r')`, kind},
+		{"operator", `SELECT migrator.evict('orders', 'i', 'r', false)`, kind},
 		{"operator", `SELECT migrator.prune('orders')`, kind},
 		{"operator", `SELECT migrator.note_server()`, kind},
 		{"operator", `INSERT INTO migrator.evaluations (migration, kind, name, at, epoch, config_hash, verdict, detail, try, dry_run, samples, value, bound, threshold) VALUES ('orders', 'gate', 'x', now(), 1, '', 'pass', '', '', false, 0, 0, 0, 0)`, "row-level security"},
