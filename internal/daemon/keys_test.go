@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"go.yaml.in/yaml/v3"
@@ -105,8 +106,8 @@ func keyChanges() map[string]keyChange {
 		"phases.shadow_write.for": {value: "2h"}, "phases.dual_read.steps": {value: []int{7, 100}}, "phases.dual_read.over": {value: "2h"}, "phases.dual_read.auto": {value: false},
 		"phases.cutover.steps": {value: []int{7, 100}}, "phases.cutover.over": {value: "2h"}, "phases.cutover.shadow": {value: 0, seen: "route"}, "phases.grace.shadow": {value: 7, seen: "route"}, "phases.cutover.auto": {value: false},
 		"phases.grace.for": {value: "2h"}, "phases.retain.for": {value: "2h"}, "phases.retain.reversible": {value: false, seen: "status"},
-		"phases.approval.role": {value: "nobody_has_it", seen: "decider"}, "phases.approval.expires": {value: "2h"}, "phases.approval.for": {value: []string{"grace"}},
-		"phases.approval.two_people": {value: []string{"retain"}},
+		"phases.approval.role": {value: "nobody_has_it", seen: "decider"}, "phases.approval.expires": {value: "2h"}, "phases.approval.for": {value: []string{"grace", "complete"}},
+		"phases.approval.two_people": {value: []string{}, seen: "people"},
 
 		"fleet.lease": {value: "40s", seen: "grant"}, "fleet.renew": {value: "1s", seen: "grant"},
 		"backfill.chunk_rows": {value: 77}, "backfill.rate": {value: 77}, "backfill.workers": {value: 7}, "backfill.lock_timeout": {value: "7s", seen: "locks"},
@@ -477,6 +478,8 @@ func newKeysWorld(t *testing.T, dir, file, legacyURL string) *keysWorld {
 // moveTo is an operator's step, which the instance acknowledges.
 func (w *keysWorld) moveTo(to phases.Route) {
 	w.Helper()
+	_, err := w.st.Approve(w.Context(), "items", to.Phase, "", time.Hour, "a test")
+	w.check(err)
 	st, err := w.st.Transition(w.Context(), "items", func(e phases.Snapshot) (phases.Move, error) {
 		return phases.Move{From: e.Status.Route, To: to, Cause: phases.CauseAdvance}, nil
 	})
@@ -515,6 +518,11 @@ func (w *keysWorld) try(base, key string, row keyChange, before []byte) {
 		var refused *state.ChangeRefusedError
 		if err := w.apply(m); !errors.As(err, &refused) || !slices.ContainsFunc(refused.Changes, func(c state.KeyChange) bool { return without(c.Key) == key }) {
 			w.Errorf("%s: it is not refused: %v", key, err)
+		}
+		return
+	case "people": // two decide about two
+		if err := w.apply(m); err == nil || !strings.Contains(err.Error(), "needs two people, and so does ending that") {
+			w.Errorf("%s: one person ends the rule of two: %v", key, err)
 		}
 		return
 	case "columns":
