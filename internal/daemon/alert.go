@@ -35,7 +35,7 @@ type Alerts interface {
 const (
 	// maxNewAlerts is how many alerts of a trigger one webhook may bring: one is enough to fire it,
 	// each costs a row that stays for a week, and all are recorded before the sender is answered.
-	maxNewAlerts = 10
+	maxNewAlerts = 3
 	// clocksDiffer is by how much the clocks of Prometheus and of the state may differ.
 	clocksDiffer = 5 * time.Minute
 	// longestAhead is where a date is no clock that is fast.

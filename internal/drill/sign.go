@@ -52,7 +52,7 @@ func Open(file []byte, trusted ed25519.PublicKey) (r Report, digest string, err 
 	if err := d.Decode(&s); err != nil {
 		return r, "", fmt.Errorf("not a signed drill: %w", err)
 	}
-	if _, err := d.Token(); err != io.EOF { //nolint:errorlint // never wrapped
+	if _, err := d.Token(); err != io.EOF {
 		return r, "", errors.New("not a signed drill: something follows it")
 	}
 	if s.Format != signedFormat {

@@ -134,7 +134,7 @@ func (a *Alerts) fire(ctx context.Context, name string, alerts []Alert) (Fired, 
 		return Fired{}, nil
 	}
 	any, _ := a.turns.LoadOrStore(name, make(chan struct{}, 1)) // only names that this daemon has come here
-	turn := any.(chan struct{})                                 //nolint:errcheck // stored above
+	turn := any.(chan struct{})
 	select {
 	case turn <- struct{}{}:
 		defer func() { <-turn }()

@@ -13,8 +13,8 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// The turnstile's number is a hash of the migration's name: two migrations that
-// share one wait for each other, no more. migrator.enter takes it in share mode.
+// TurnstileExclusive takes the turnstile alone; migrator.enter takes it in share mode. Its number is a hash
+// of the migration's name: two migrations that share one wait for each other, no more.
 const TurnstileExclusive = `SELECT pg_advisory_xact_lock(hashtextextended('migrator route ' || $1, 0))`
 
 // Exclusive runs f in a transaction that has the migration's row alone: no instance joins, renews

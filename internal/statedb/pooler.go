@@ -61,7 +61,7 @@ func RefusePooler(ctx context.Context, conn *pgx.Conn) error {
 func backend(ctx context.Context, conn *pgx.Conn) (pid uint32, err error) {
 	var n int64
 	err = conn.QueryRow(ctx, "SELECT pg_backend_pid()", pgx.QueryExecModeSimpleProtocol).Scan(&n)
-	return uint32(n), err //nolint:gosec // a process id
+	return uint32(n), err
 }
 
 func isPooler(conn *pgx.Conn, cause error) error {

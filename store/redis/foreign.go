@@ -15,6 +15,8 @@ import (
 	"github.com/stranglerfig/migrator/internal/hint"
 )
 
+const serverName = "Redis" // in errors
+
 // probeWithin bounds a look at what a port speaks.
 const probeWithin = 3 * time.Second
 
@@ -70,9 +72,9 @@ func (w *withholding) undialed(ctx context.Context, network, addr string, err er
 		f, _ := hint.Row(hint.Redis, code)
 		// The cause is cut off where it is the driver's nil reply: that means an absent key to others.
 		if unknown {
-			return hint.Foreign(errors.New("Redis "+f.What), f, f.Remedy(urlSetting)) //nolint:staticcheck // a name
+			return hint.Foreign(fmt.Errorf("%s %s", serverName, f.What), f, f.Remedy(urlSetting))
 		}
-		return hint.Foreign(fmt.Errorf("Redis %s: %w", f.What, err), f, f.Remedy(urlSetting))
+		return hint.Foreign(fmt.Errorf("%s %s: %w", serverName, f.What, err), f, f.Remedy(urlSetting))
 	case w.encrypted && (code == "timeout" || code == "silent") && network == "tcp" && speaksPlain(ctx, addr):
 		code = "tls-not-spoken"
 	}
@@ -80,7 +82,7 @@ func (w *withholding) undialed(ctx context.Context, network, addr string, err er
 	if !ok {
 		return err
 	}
-	return hint.Foreign(fmt.Errorf("Redis %s: %w", f.What, err), f, f.Remedy(urlSetting))
+	return hint.Foreign(fmt.Errorf("%s %s: %w", serverName, f.What, err), f, f.Remedy(urlSetting))
 }
 
 // urlSetting names the URL in remedies.
@@ -161,7 +163,7 @@ func (t *Target) whyNot(ctx context.Context, err error) error {
 	if words := greeting(ctx, o.Addr); words != "" {
 		answer := new(withholding).failureOf(reply(words))
 		if f, ok := hint.FailureOf(answer); ok {
-			return hint.Foreign(fmt.Errorf("Redis %s: %w", f.What, answer), f, f.Remedy(urlSetting))
+			return hint.Foreign(fmt.Errorf("%s %s: %w", serverName, f.What, answer), f, f.Remedy(urlSetting))
 		}
 		return answer
 	}
@@ -169,7 +171,7 @@ func (t *Target) whyNot(ctx context.Context, err error) error {
 		return err
 	}
 	f, _ := hint.Row(hint.Redis, "tls-demanded")
-	return hint.Foreign(fmt.Errorf("Redis %s: %w", f.What, err), f, f.Remedy(urlSetting))
+	return hint.Foreign(fmt.Errorf("%s %s: %w", serverName, f.What, err), f, f.Remedy(urlSetting))
 }
 
 // sentinelAddress is the driver's name for a master under Sentinel.

@@ -209,7 +209,7 @@ func (g *Generator) badRunbook() Case {
 	case 1:
 		how, text, sure = "an open front matter", "---\nname: x\n", true
 	case 2:
-		how, text, sure = "a key", strings.Replace(text, "\nname:", "\n"+strings.ReplaceAll(g.odd(), "\n", "")+"nmae:", 1), true
+		how, text, sure = "a key", strings.Replace(text, "\nname:", "\n"+strings.ReplaceAll(g.odd(), "\n", "")+"naem:", 1), true
 	case 3:
 		how, text, sure = "a value", text+"\n${"+g.odd()+"\n", true
 	case 4:
