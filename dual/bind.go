@@ -86,7 +86,7 @@ func (b bound[K, V]) ApplyAll(ctx context.Context, changes []Change[K, V], o App
 		if !c.Deleted {
 			encoded, err := b.codec.Encode(c.Value)
 			if err != nil {
-				results[i].Err = fmt.Errorf("key %q: encode the record: %w: %w", string(w.Key), store.ErrRecord, err)
+				results[i].Err = fmt.Errorf("encode the record: %w: %w", store.ErrRecord, err)
 				continue
 			}
 			w.Record = encoded

@@ -99,7 +99,7 @@ func (t *Target) apply(ctx context.Context, writes []store.Write, batch []int, r
 		if pgfail.SQLState(err) != stateLockNotAvailable {
 			err = fmt.Errorf("%w: %w", store.ErrRecord, err)
 		}
-		results[batch[0]] = store.Result{Err: fmt.Errorf("key %q: %w", writes[batch[0]].Key, err)}
+		results[batch[0]] = store.Result{Err: err} // without the key: it may be a reason in the state, which has keys in columns for keys alone
 	}
 	for _, part := range left {
 		if len(part) > 0 {
