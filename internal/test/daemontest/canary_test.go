@@ -28,12 +28,13 @@ const (
 	canaryKey = "CANARYKEY"   // in each key
 )
 
-// TestNoValueLeavesTheStores: a whole migration, with stores whose own triggers quote values where
+// TestTortureNoValueLeavesTheStores: a whole migration, with stores whose own triggers quote values where
 // they refuse a write, with differences, repairs, a journal, rollbacks, webhooks, and every log at
 // debug. The values of records are in the two stores and nowhere else; keys are in the state's
 // columns for keys and where a command shows a finding or was given a key.
-func TestNoValueLeavesTheStores(t *testing.T) {
+func TestTortureNoValueLeavesTheStores(t *testing.T) {
 	t.Parallel()
+	onlyLong(t)
 	var mu sync.Mutex
 	var hooks strings.Builder
 	hook := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
