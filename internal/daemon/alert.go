@@ -101,17 +101,24 @@ func (e *Engine) fireTrigger(ctx context.Context, trigger string, alerts []Alert
 	if err != nil {
 		return err
 	}
-	added := 0
+	now, err := e.State.Snapshot(ctx, e.Migration)
+	if err != nil {
+		return err
+	}
+	added, repeated := 0, false
+	done := map[string]bool{}
 	for _, a := range alerts {
 		fired, known := recorded[a.Key]
-		if !known && added == maxNewAlerts {
+		switch {
+		case done[a.Key]:
+			continue
+		case !known && added == maxNewAlerts:
 			f.LeftOut++
 			continue
+		case known && repeated: // all of them would roll back the same
+			continue
 		}
-		now, err := e.State.Snapshot(ctx, e.Migration)
-		if err != nil {
-			return err
-		}
+		done[a.Key] = true
 		if known && (fired.Epoch != now.Status.Route.Epoch || fired.Verdict != phases.Firing || fired.DryRun) {
 			continue
 		}
@@ -120,11 +127,14 @@ func (e *Engine) fireTrigger(ctx context.Context, trigger string, alerts []Alert
 				return err
 			}
 			added++
-			recorded[a.Key] = fired
 			f.Triggers = append(f.Triggers, trigger)
 			e.logger().Warn("alert received", "trigger", trigger, "why", a.Detail, "verdict", fired.Verdict, "dry_run", fired.DryRun)
 		}
+		repeated = repeated || known
 		if err := e.act(ctx, a, fired, now.Status.Route, known); err != nil {
+			return err
+		}
+		if now, err = e.State.Snapshot(ctx, e.Migration); err != nil { // the route that it left
 			return err
 		}
 	}

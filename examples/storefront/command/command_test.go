@@ -97,6 +97,9 @@ func newPlace(t *testing.T) *place {
 	}
 	// There is nothing to copy and no instance has joined, so every gate is open.
 	for _, to := range []phases.Route{{Phase: phases.ShadowWrite}, {Phase: phases.DualRead, Percent: phases.All}, {Phase: phases.Cutover, Percent: phases.All}} {
+		if _, err := store.Approve(ctx, m.Name, to.Phase, "", time.Hour, "a test"); err != nil {
+			t.Fatal(err)
+		}
 		at, err = store.Transition(ctx, m.Name, func(phases.Snapshot) (phases.Move, error) {
 			return phases.Move{From: at.Route, To: to, Cause: phases.CauseAdvance, Reason: "a test"}, nil
 		})
