@@ -221,7 +221,7 @@ func TestInterruptedAttempt(t *testing.T) {
 func TestResumeAwaitsOrphans(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	r := parse(t, "```sh {#a .action undo=none verify=v}\necho x >> log\n```\n```sh {#v .verify timeout=50ms pause=10ms}\ntest -e done\n```\n")
+	r := parse(t, "```sh {#a .action undo=none verify=v}\necho x >> log\n```\n```sh {#v .verify timeout=1m pause=10ms}\ntest -e done\n```\n")
 	run := b.begin(r)
 	_ = b.resume(r, run, func(x *runbook.Runner) { x.Log = dying{x.Log, "a"} })
 	// An orphan holds the mark, as a child of the killed process would.

@@ -44,7 +44,7 @@ func TestOthersSQLSTATEs(t *testing.T) {
 			}
 			continue
 		}
-		if r.Err == nil || !strings.Contains(r.Err.Error(), `key "`+itoa(i)+`"`) || strings.Contains(r.Err.Error(), "table of versions") || strings.Contains(r.Err.Error(), "s3cret") && bad[i-1] != "P0001" && bad[i-1] != "23514" {
+		if r.Err == nil || strings.Contains(r.Err.Error(), `key "`) || strings.Contains(r.Err.Error(), "table of versions") || strings.Contains(r.Err.Error(), "s3cret") && bad[i-1] != "P0001" && bad[i-1] != "23514" {
 			t.Errorf("%s: %v", bad[i-1], r.Err)
 		}
 	}
@@ -76,7 +76,7 @@ func TestRefusedValueNamesItsColumn(t *testing.T) {
 		target := d.target(&migration.Config{Name: "m"}, schema)
 		results, err := target.Apply(d.ctx, []store.Write{{Key: "1", Version: record.FirstOf(1), Record: record.Record{record.TextValue("1"), record.TextValue("x"), record.TextValue(value)}}})
 		d.ok(err)
-		if err := results[0].Err; err == nil || !strings.Contains(err.Error(), `key "1"`) || !strings.Contains(err.Error(), `column "odd"`) && !strings.Contains(err.Error(), `field "odd"`) {
+		if err := results[0].Err; err == nil || strings.Contains(err.Error(), `key "`) || !strings.Contains(err.Error(), `column "odd"`) && !strings.Contains(err.Error(), `field "odd"`) {
 			t.Errorf("%s: %v", column, err)
 		}
 	}

@@ -712,7 +712,7 @@ func TestJoinIsDescribed(t *testing.T) {
 	}
 	// A program of a release that does not say what it moves.
 	w.sql(w.stateURL, `INSERT INTO migrator.leases (id, migration, instance, about, acknowledged_epoch, joined_at, renewed_at, expires_at)
-		SELECT 'ancient', name, 'ancient', '', epoch, now(), now(), now() + interval '1 hour' FROM migrator.migrations`)
+		SELECT 'ancient', name, 'ancient', '', epoch, now(), now(), now() + interval '5 minutes' FROM migrator.migrations`)
 	w.closed("fleet-described")
 	w.sql(w.stateURL, `UPDATE migrator.leases SET ended = 'left', ended_at = now() WHERE id = 'ancient'`)
 	for _, phase := range []phases.Phase{phases.ShadowWrite, phases.DualRead, phases.Cutover, phases.Grace, phases.Retain, phases.Complete} {

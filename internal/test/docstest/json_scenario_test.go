@@ -316,7 +316,7 @@ func (a *audit) drills() {
 	a.expect(clitest.Usage, "drill", "import", file)
 	a.expect(clitest.Usage, "drill", "import", file, "--public-key", a.o.Path("drill.key"))
 	a.expect(clitest.Done, "drill", "import", file, "--public-key", a.o.Path("drill.pub"))
-	a.o.SQL(a.o.State, `UPDATE migrator.migrations SET config = jsonb_set(config::jsonb, '{exclude}', '["name"]')::json`)
+	a.o.SQL(a.o.State, `UPDATE migrator.migrations SET config = jsonb_set(config::jsonb, '{exclude}', '["name"]')::json, config_hash = repeat('0', 64)`)
 	a.expect(clitest.NotYet, "drill", "import", file, "--public-key", a.o.Path("drill.pub"))
 }
 
