@@ -133,6 +133,12 @@ func (a *audit) scenario() {
 	a.expect(clitest.Done, "phase", "history")
 	a.expect(clitest.Done, "phase", "history", "--verify")
 	a.expect(clitest.Done, "history", "verify")
+	o.Keys("anchor")
+	lines := o.Path("anchors")
+	a.expect(clitest.Usage, "history", "anchor")
+	a.expect(clitest.Done, "history", "anchor", "--key", o.Path("anchor.key"), "--out", lines)
+	a.expect(clitest.Usage, "history", "verify", "--anchor", lines)
+	a.expect(clitest.Done, "history", "verify", "--anchor", lines, "--public-key", o.Path("anchor.pub"))
 	o.SQL(o.State, `ALTER TABLE migrator.history DISABLE TRIGGER append_only; UPDATE migrator.history SET reason = 'nothing' WHERE seq = 3`)
 	a.expect(clitest.Error, "history", "verify")
 
