@@ -2,7 +2,7 @@
 GO := $(or $(shell command -v go),$(wildcard /usr/local/go/bin/go),go)
 export PATH := $(PATH):$(dir $(GO))
 
-TIMEOUT  ?= 10m
+TIMEOUT  ?= 20m
 FUZZTIME ?= 10s
 BENCH    ?= .
 TORTURE  ?= 10m

@@ -51,7 +51,7 @@ func gateColumns(to Route, e Snapshot) GateResult {
 	case age > ColumnsSeenWithin && to.Phase != Complete:
 		g.Verdict = NoData
 		g.Detail = fmt.Sprintf("the stores' columns were last looked at %s ago, by a daemon or a command with the migration file", Duration(age.Round(time.Second)))
-		g.Hint = hint.Hint{Do: hint.Serve, Text: "or a command with --file; both look at the columns"}
+		g.Hint = hint.Hint{Do: hint.Serve, Text: "or a command with the migration file; both look at the columns"}
 	}
 	return g
 }
