@@ -160,7 +160,7 @@ func TestABusyMigrationDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	acting, release := make(chan struct{}, 1), make(chan struct{})
 	alerts := &server.Alerts{
-		Token: secret, Timeout: 50 * time.Millisecond,
+		Token: secret, Timeout: time.Minute,
 		Matchers: func(context.Context, string) ([]server.Matcher, bool, error) {
 			return []server.Matcher{{Trigger: "x", Labels: map[string]string{"a": "b"}}}, true, nil
 		},
@@ -177,9 +177,11 @@ func TestABusyMigrationDelaysNoOther(t *testing.T) {
 	done := make(chan int)
 	go func() { code, _ := postTo(h, "busy", secret, body); done <- code }()
 	<-acting
+	alerts.Timeout = time.Millisecond // of the one that waits alone: the others must have time to come to Fire
 	if code, _ := postTo(h, "busy", secret, body); code != http.StatusServiceUnavailable {
 		t.Errorf("a second webhook: %d", code)
 	}
+	alerts.Timeout = time.Minute
 	if code, _ := postTo(h, "other", secret, body); code != http.StatusOK {
 		t.Errorf("another migration's: %d", code)
 	}
