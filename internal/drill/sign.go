@@ -50,6 +50,9 @@ func Open(file []byte, trusted ed25519.PublicKey) (r Report, digest string, err 
 	d := json.NewDecoder(bytes.NewReader(file))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&s); err != nil {
+		if wrong := new(json.UnmarshalTypeError); errors.As(err, &wrong) {
+			return r, "", fmt.Errorf("not a signed drill: it has a %s in the wrong place", wrong.Value)
+		}
 		return r, "", fmt.Errorf("not a signed drill: %w", err)
 	}
 	if _, err := d.Token(); err != io.EOF {

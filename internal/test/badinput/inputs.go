@@ -266,6 +266,9 @@ func (g *Generator) badFile() Case {
 		c.Env["MIGRATOR_ALERTS_TOKEN_FILE"] = it
 	case 6:
 		c.Args = []string{"drill", "import", it}
+		if len(special.Text) > 1<<20 {
+			c.Where = "" // it may be read; the key that it must be signed by is in the state, which is down
+		}
 	case 7:
 		c.Args = []string{"drill", "export", "1", "--key", it, "--out", Path("out")}
 	case 8:
