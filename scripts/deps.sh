@@ -8,8 +8,8 @@
 # not run as root and no other account reads root's home. `make clean` empties it.
 # macOS: brew installs them, and starts no service.
 #
-# Prometheus and promtool, which some tests ask, are unpacked in the same way. Where they
-# can't be had, those tests skip.
+# Prometheus, promtool and PgBouncer, which some tests ask, are unpacked in the same way.
+# Where they can't be had, those tests skip.
 #
 # It says first what it is about to do, and on a terminal asks. MIGRATOR_DEPS_YES=1 is the
 # answer yes; without a terminal it goes on.
@@ -34,7 +34,7 @@ say() { printf '%s\n' "$*" >&2; }
 found() {
 	root=$1 program=$2
 	shift 2
-	for file in "$root/usr/bin/$program" "$root"/usr/lib/postgresql/*/bin/"$program"; do
+	for file in "$root/usr/bin/$program" "$root/usr/sbin/$program" "$root"/usr/lib/postgresql/*/bin/"$program"; do
 		[ -x "$file" ] && LD_LIBRARY_PATH=$(libraries "$root") "$file" --version >/dev/null 2>&1 && return 0
 	done
 	[ -z "$force" ] || return 1
@@ -65,6 +65,10 @@ have_prometheus() {
 		found "$cache/prometheus" prometheus /usr/bin /usr/local/bin /opt/homebrew/bin
 }
 
+have_pgbouncer() {
+	found "$cache/pgbouncer" pgbouncer /usr/sbin /usr/bin /usr/local/bin /opt/homebrew/bin
+}
+
 give_up() {
 	say "PostgreSQL and Redis are not here: $1"
 	say "Try: apt-get install postgresql redis-server     (as root; they need not be running)"
@@ -75,6 +79,10 @@ give_up() {
 
 without_prometheus() {
 	say "Prometheus is not here: $1; tests that ask one skip. Try: put prometheus and promtool on PATH"
+}
+
+without_pgbouncer() {
+	say "PgBouncer is not here: $1; tests that ask one skip. Try: put pgbouncer on PATH"
 }
 
 # agreed WHAT: says it, and asks on a terminal.
@@ -95,7 +103,7 @@ unpack() {
 	if [ -n "$force" ]; then # as if they and their libraries were not there
 		status="$work/status"
 		awk 'BEGIN { RS = ""; ORS = "\n\n" }
-			!/^Package: (postgresql|redis|libpq|python3-psycopg|liblzf1|libjemalloc|liblua5|lua-|libhiredis|prometheus)/' \
+			!/^Package: (postgresql|redis|libpq|python3-psycopg|liblzf1|libjemalloc|liblua5|lua-|libhiredis|prometheus|pgbouncer|libc-ares|libevent)/' \
 			/var/lib/dpkg/status >"$status"
 	fi
 	settings >"$APT_CONFIG"
@@ -153,6 +161,9 @@ with_apt() {
 	if ! have_prometheus; then
 		why=$(unpack "$cache/prometheus" prometheus) || without_prometheus "$why"
 	fi
+	if ! have_pgbouncer; then
+		why=$(unpack "$cache/pgbouncer" pgbouncer) || without_pgbouncer "$why"
+	fi
 }
 
 with_brew() {
@@ -160,10 +171,11 @@ with_brew() {
 	agreed "Installing$missing with brew (no service is started) ..." || give_up "not agreed"
 	have_servers || brew install --quiet postgresql@17 redis >&2 || give_up "brew failed"
 	have_prometheus || brew install --quiet prometheus >&2 || without_prometheus "brew failed"
+	have_pgbouncer || brew install --quiet pgbouncer >&2 || without_pgbouncer "brew failed"
 }
 
 if [ "${1:-}" = clean ]; then # not migrator's own files in a user's cache
-	rm -rf "$cache/deb" "$cache/prometheus" "$cache/pgdata" "$cache/apt" "$cache"/*.new "$cache/deps.lock"
+	rm -rf "$cache/deb" "$cache/prometheus" "$cache/pgbouncer" "$cache/pgdata" "$cache/apt" "$cache"/*.new "$cache/deps.lock"
 	rmdir "$cache" 2>/dev/null || true
 	for base in "/tmp/migrator-$(id -u)" "/dev/shm/migrator-$(id -u)"; do # unless a run has them now
 		[ "$(ls "$base" 2>/dev/null)" != lock ] || rm -rf "$base"
@@ -173,6 +185,7 @@ fi
 missing=
 have_servers || missing=" PostgreSQL and Redis"
 have_prometheus || missing="${missing:+$missing,} Prometheus"
+have_pgbouncer || missing="${missing:+$missing,} PgBouncer"
 [ -n "$missing" ] || exit 0
 case $(uname -s) in
 Darwin) with_brew ;;

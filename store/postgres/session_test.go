@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -117,5 +119,35 @@ func TestSettingsOfOthers(t *testing.T) {
 	from.ok(err)
 	if got := from.text(contents); got != want {
 		t.Errorf("after the return legacy has %s, before %s", got, want)
+	}
+}
+
+// TestAPoolerInFrontOfAStore: a PgBouncer that refuses the session's settings is named by the row of
+// the table of failures, and one that drops them by the setting. In no mode of its does a store open
+// with other settings than it needs.
+func TestAPoolerInFrontOfAStore(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	d.exec(`CREATE TABLE products (id int PRIMARY KEY, name text)`)
+	m := &migration.Config{
+		Name:   "m",
+		Legacy: migration.Legacy{Part: &postgres.LegacyConfig{Table: "products"}},
+		Target: migration.Target{Part: &postgres.TargetConfig{Table: "products"}},
+	}
+	const drop = "ignore_startup_parameters = array_nulls,xmloption,extra_float_digits,bytea_output,quote_all_identifiers,timezone_abbreviations,backslash_quote," +
+		"transform_null_equals,row_security,gin_fuzzy_search_limit,default_transaction_isolation,default_transaction_deferrable," +
+		"idle_in_transaction_session_timeout,exit_on_error,enable_seqscan,enable_hashjoin,enable_mergejoin,enable_indexscan,enable_indexonlyscan," +
+		"enable_bitmapscan,enable_tidscan,enable_nestloop,enable_partition_pruning,jit,plan_cache_mode,statement_timeout,lock_timeout,IntervalStyle"
+	for _, mode := range []string{"session", "transaction"} {
+		strict := testenv.Pgbouncer(t, testenv.PgbouncerOptions{URL: d.url, Mode: mode})
+		_, err := postgres.OpenLegacy(d.ctx, m, strict.URL())
+		if f, _ := hint.FailureOf(err); f.Code != "08P01" || !strings.Contains(err.Error(), "unsupported startup parameter") {
+			t.Errorf("%s: %v", mode, err)
+		}
+		lax := testenv.Pgbouncer(t, testenv.PgbouncerOptions{URL: d.url, Mode: mode, Config: []string{drop}})
+		_, err = postgres.OpenTarget(d.ctx, m, lax.URL(), nil)
+		if err == nil || !strings.Contains(err.Error(), "a session of the target PostgreSQL has ") {
+			t.Errorf("%s, settings dropped: %v", mode, err)
+		}
 	}
 }

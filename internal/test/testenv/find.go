@@ -35,7 +35,7 @@ func (p program) env() []string {
 
 // MissingError is a server program that is not on this machine.
 type MissingError struct {
-	What     string   // "PostgreSQL", "Redis" or "Prometheus"
+	What     string   // "PostgreSQL", "Redis", "Prometheus" or "PgBouncer"
 	Searched []string // the directories; those with an unusable program, with the reason
 	env      string
 }
@@ -192,13 +192,16 @@ func probe(ctx context.Context, path string, acct account) (program, error) {
 
 // unpackedLibraries returns the library path of a server that scripts/deps.sh unpacked.
 func unpackedLibraries(path string) string {
-	root := unpacked("deb", "")
-	if real, err := filepath.EvalSymlinks(root); err == nil {
-		root = real
+	cache := unpacked("", "")
+	if real, err := filepath.EvalSymlinks(cache); err == nil {
+		cache = real
 	}
-	if root == "" || !strings.HasPrefix(path, root+"/") {
+	below, found := strings.CutPrefix(path, cache+"/")
+	if cache == "" || !found {
 		return ""
 	}
+	packages, _, _ := strings.Cut(below, "/")
+	root := filepath.Join(cache, packages)
 	var dirs []string
 	for _, place := range []string{"usr/lib/*-linux-gnu*", "lib/*-linux-gnu*", "usr/lib", "lib"} {
 		found, _ := filepath.Glob(filepath.Join(root, place))
