@@ -111,6 +111,20 @@ func TestProductionWarnings(t *testing.T) {
 	if _, out, _ := o.Try("config", "validate"); strings.Contains(out, "warning") {
 		t.Error(out)
 	}
+	// A role that decides must be there, and be of use.
+	const role = "migrator_test_boards"
+	o = clitest.New(t, "loans", "  table: loans\n", "  key: loan:{id}\n", "\nphases: {approval: {role: "+role+"}}\n")
+	o.SQL(o.Legacy, `CREATE TABLE loans (id bigint PRIMARY KEY)`)
+	o.Does("init")
+	if code, out, _ := o.Try("apply"); code == 0 || !strings.Contains(out, `has no role "`+role+`"`) {
+		t.Errorf("%d %s", code, out)
+	}
+	o.SQL(o.State, `CREATE ROLE `+role)
+	boards := o
+	t.Cleanup(func() { boards.SQL(boards.State, `DROP ROLE `+role) })
+	if code, out, _ := o.Try("plan"); code != 0 || !strings.Contains(out, "has no member that may log in") {
+		t.Errorf("%d %s", code, out)
+	}
 	o = clitest.New(t, "loans", "  table: loans\n", "  key: loan:{id}\n", clitest.Staged)
 	if _, out, _ := o.Try("config", "validate"); strings.Contains(out, "warning") {
 		t.Error(out)

@@ -73,6 +73,7 @@ func (p *Preflight) check(ctx context.Context) *Report {
 	p.checkState(ctx, r)
 	r.add("settings", p.checkFiles())
 	r.add("production", CheckProduction(m))
+	r.add("state", p.checkDeciders(ctx))
 	p.checkChanged(ctx, r)
 	applied, phase := p.appliedColumns(ctx)
 	if applied != nil && phase != phases.Legacy && !p.Applying {

@@ -61,3 +61,9 @@ func (s *Store) Members(ctx context.Context, role string) ([]string, error) {
 	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	return names, statedb.Explain(err)
 }
+
+// HasRole reports whether the state database has the role.
+func (s *Store) HasRole(ctx context.Context, role string) (has bool, err error) {
+	err = s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`, role).Scan(&has)
+	return has, statedb.Explain(err)
+}
