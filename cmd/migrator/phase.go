@@ -371,15 +371,20 @@ for the present epoch and config hash, until it expires.`,
 			if err != nil {
 				return err
 			}
-			next, err := m.Phases.Next(status.Route)
-			if err != nil {
-				return err
-			}
-			if phase == "" {
-				phase = next.Phase
-			}
-			if phase != next.Phase {
-				return usageTry(hint.Hint{Do: hint.Status}, "the next step from %s is %s: %s can't be approved yet", status.Route, next, phase)
+			// A reclaim of a state that was restored passes phases: into grace, and if it is given up into retain.
+			at := status.Route.Phase
+			passes := phase == phases.Grace && at.Position() < phases.Grace.Position() || phase == phases.Retain && at == phases.Returning
+			if !passes {
+				next, err := m.Phases.Next(status.Route)
+				if err != nil {
+					return err
+				}
+				if phase == "" {
+					phase = next.Phase
+				}
+				if phase != next.Phase {
+					return usageTry(hint.Hint{Do: hint.Status}, "the next step from %s is %s: %s can't be approved yet", status.Route, next, phase)
+				}
 			}
 			approval, err := store.Approve(ctx, name, phase, m.Phases.Approval.Role, time.Duration(m.Phases.Approval.Expires), reason)
 			if err != nil {
@@ -390,7 +395,7 @@ for the present epoch and config hash, until it expires.`,
 			})
 		}),
 	}
-	cmd.Flags().StringVar(&to, "to", "", "the phase whose entry is approved; must be the next one")
+	cmd.Flags().StringVar(&to, "to", "", "the phase whose entry is approved: the next one, or what a reclaim enters")
 	cmd.Flags().StringVar(&reason, "reason", "", "for the history")
 	return cmd
 }

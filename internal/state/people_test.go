@@ -99,6 +99,10 @@ func TestNoRoleGoesRoundTheRulesByHand(t *testing.T) {
 		{"operator", fmt.Sprintf(`SELECT migrator.transition('products', %d, 'returning', 0, 'rollback', 'r', '{}', '', -1, 0, 0, 0, false, false)`, epoch), "can't be"},
 		{"operator", fmt.Sprintf(`SELECT migrator.transition('products', %d, 'returning', 0, 'rollback', 'r', '{}', '', 0, 0, 0, 0, false, false)`, epoch-1), "is in epoch"},
 		{"operator", fmt.Sprintf(`SELECT migrator.transition('products', %d, 'dual-read', 10000, 'rollback', 'r', '{}', '', 0, 0, 0, 0, false, true)`, epoch), "no step"},
+		// A NULL passes no check.
+		{"operator", fmt.Sprintf(`SELECT migrator.transition('products', %d, 'returning', 0, 'rollback', 'r', '{}', '', 0, 0, 0, 0, false, NULL)`, epoch), "no part that is NULL"},
+		{"operator", fmt.Sprintf(`SELECT migrator.transition('products', %d, 'returning', 0, 'rollback', 'r', '{}', '', NULL, 0, 0, 0, false, false)`, epoch), "no part that is NULL"},
+		{"operator", `SELECT migrator.inject_fault('products', '{"id":"x"}', NULL)`, "within an hour"},
 		{"operator", `SELECT migrator.intend('products', ` + fmt.Sprint(epoch) + `, 'a2')`, "from grace"},
 		{"operator", `SELECT migrator.note('products', 'approve', 'r', '{}')`, "written by the command of that name"},
 		{"operator", `SELECT migrator.note('products', 'loss', 'r', '{"gates":[{"gate":"x","overridden":"y"}]}')`, "has no gates"},
@@ -260,4 +264,53 @@ func TestTwoPeopleEndTheRuleOfTwo(t *testing.T) {
 	_, err = people[1].Approve(ctx, testMigration, phases.Complete, "", time.Hour, "agreed")
 	must(t, err)
 	must(t, alone())
+}
+
+// TestAReclaimPassesNoRuleOfTwo: it goes from any phase to grace, for a fence that the state has lost and can't
+// see. An operator who claims one does not get past phases that need a decider's, or two people's, approval.
+func TestAReclaimPassesNoRuleOfTwo(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t, `"for": ["cutover", "grace"], "two_people": ["cutover"]`)
+	ctx := t.Context()
+	walk(t, o.Store, nil, shadowWrite)
+	reclaim := func(as *state.Store) error {
+		_, err := as.Transition(ctx, testMigration, func(e phases.Snapshot) (phases.Move, error) {
+			return phases.Move{From: e.Status.Route, To: phases.Route{Phase: phases.Returning}, Cause: phases.CauseRollback, Reclaim: true}, nil
+		})
+		return err
+	}
+	if err := reclaim(o.asMa); err == nil || !strings.Contains(err.Error(), "may reclaim past phases") {
+		t.Errorf("by an operator: %v", err)
+	}
+	if err := reclaim(o.asAnn); err == nil || !strings.Contains(err.Error(), "needs two people") {
+		t.Errorf("by one decider: %v", err)
+	}
+	o.approve(o.asAnn, phases.Grace)
+	if err := reclaim(o.asAnn); err == nil || !strings.Contains(err.Error(), "needs two people") {
+		t.Errorf("with an approval of one's own: %v", err)
+	}
+	o.approve(o.asBob, phases.Grace)
+	must(t, reclaim(o.asAnn))
+}
+
+// TestAReclaimGivenUpEntersRetain, and needs what that needs, unless its return began there.
+func TestAReclaimGivenUpEntersRetain(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t, `"for": ["retain"], "two_people": []`)
+	to := func(as *state.Store, phase phases.Phase, reclaim bool) error {
+		_, err := as.Transition(t.Context(), testMigration, func(e phases.Snapshot) (phases.Move, error) {
+			return phases.Move{From: e.Status.Route, To: phases.Route{Phase: phase}, Cause: phases.CauseRollback, Reclaim: reclaim, Attempt: e.Status.Attempt}, nil
+		})
+		return err
+	}
+	walk(t, o.Store, nil, shadowWrite, dualRead, cutover, grace)
+	must(t, to(o.asMa, phases.Returning, true))
+	if err := to(o.asMa, phases.Retain, false); err == nil || !strings.Contains(err.Error(), "retain needs an approval") {
+		t.Errorf("given up from grace: %v", err)
+	}
+	must(t, to(o.asMa, phases.Grace, false))
+	o.approve(o.asAnn, phases.Retain)
+	walk(t, o.Store, nil, fencedRoute, retain)
+	must(t, to(o.asMa, phases.Returning, false))
+	must(t, to(o.asMa, phases.Retain, false))
 }

@@ -953,12 +953,32 @@ DECLARE
     approval   jsonb;
     two        boolean;
     closed     text;
+    passed     text[]; -- phases that a reclaim passes unseen
 BEGIN
     IF jsonb_path_exists(NEW.evidence, '$.gates[*] ? (@.overridden != "")') THEN
         PERFORM migrator.require_member(migrator.decider(NEW.migration), 'override a gate');
     END IF;
+    SELECT config::jsonb #> '{phases,approval}' INTO approval FROM migrator.migrations WHERE name = NEW.migration;
+    IF NEW.to_phase = 'returning' AND array_position(way, NEW.from_phase::text) < array_position(way, 'grace') THEN
+        -- A reclaim that found legacy's fence: the state recorded less than there was. It ends in grace, by no
+        -- step that needed an approval, and only legacy's fence, which the state can't see, is its reason.
+        SELECT array_agg(p) INTO passed FROM unnest(way[array_position(way, NEW.from_phase::text) + 1 : array_position(way, 'grace')]) p WHERE (approval -> 'for') ? p;
+        IF passed IS NOT NULL THEN
+            PERFORM migrator.require_member(migrator.decider(NEW.migration), 'reclaim past phases that need an approval');
+        END IF;
+        IF (approval -> 'two_people') ?| passed AND NOT EXISTS (SELECT FROM migrator.approvals a
+               WHERE a.migration = NEW.migration AND a.to_phase = 'grace' AND a.epoch = NEW.from_epoch
+                 AND a.config_hash = NEW.config_hash AND a.expires_at > clock_timestamp() AND a.actor <> session_user) THEN
+            RAISE EXCEPTION 'a reclaim past % needs two people: only % has approved grace in this epoch; try: migrator phase approve --to grace, as another person',
+                array_to_string(passed, ', '), session_user USING ERRCODE = 'MG011';
+        END IF;
+        RETURN NEW;
+    END IF;
+    -- A return that began in retain may be given up to it. One that a reclaim began elsewhere enters it.
     IF (array_position(way, NEW.to_phase::text) > array_position(way, NEW.from_phase::text)) IS NOT TRUE
-       AND NOT (NEW.to_phase = NEW.from_phase AND NEW.to_percent > NEW.from_percent) THEN
+       AND NOT (NEW.to_phase = NEW.from_phase AND NEW.to_percent > NEW.from_percent)
+       AND NOT (NEW.from_phase = 'returning' AND NEW.to_phase = 'retain' AND 'retain' IS DISTINCT FROM (SELECT h.from_phase FROM migrator.history h
+                WHERE h.migration = NEW.migration AND h.to_phase = 'returning' AND h.from_phase <> 'returning' ORDER BY h.seq DESC LIMIT 1)) THEN
         RETURN NEW;
     END IF;
     SELECT g ->> 'gate' INTO closed FROM jsonb_array_elements(CASE jsonb_typeof(NEW.evidence -> 'gates') WHEN 'array' THEN NEW.evidence -> 'gates' END) g
@@ -969,7 +989,6 @@ BEGIN
     IF NEW.from_phase = NEW.to_phase OR NEW.from_phase = 'fenced' THEN
         RETURN NEW;
     END IF;
-    SELECT config::jsonb #> '{phases,approval}' INTO approval FROM migrator.migrations WHERE name = NEW.migration;
     IF NOT coalesce((approval -> 'for') ? into_phase, false) THEN
         RETURN NEW;
     END IF;
@@ -1299,7 +1318,7 @@ CREATE OR REPLACE FUNCTION migrator.inject_fault(of_migration text, new_fault js
 AS $function$
 BEGIN
     PERFORM migrator.require('operator', of_migration);
-    IF milliseconds NOT BETWEEN 1 AND 3600000 OR jsonb_typeof(new_fault) <> 'object' OR coalesce(length(new_fault ->> 'id'), 0) NOT BETWEEN 1 AND 256 THEN
+    IF num_nulls(new_fault, milliseconds) > 0 OR milliseconds NOT BETWEEN 1 AND 3600000 OR jsonb_typeof(new_fault) <> 'object' OR coalesce(length(new_fault ->> 'id'), 0) NOT BETWEEN 1 AND 256 THEN
         RAISE EXCEPTION 'a fault has an id, and ends by itself within an hour' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     UPDATE migrator.migrations SET fault = new_fault, fault_until = clock_timestamp() + milliseconds * interval '1 millisecond'
@@ -2666,6 +2685,11 @@ DECLARE
     number bigint;
 BEGIN
     PERFORM migrator.require('operator', of_name);
+    -- A comparison with NULL is neither true nor false: a check below would let it pass.
+    IF num_nulls(of_name, from_epoch, new_phase, new_percent, of_cause, why, of_evidence, of_attempt, of_fence_era, of_first_fence_era, return_keys,
+                 accept_missing, sets_aside, reclaim) > 0 THEN
+        RAISE EXCEPTION 'a step has no part that is NULL' USING ERRCODE = 'null_value_not_allowed';
+    END IF;
     SELECT * INTO STRICT m FROM migrator.migrations WHERE name = of_name FOR UPDATE;
     IF NOT migrator.lawful_step(m.phase, m.percent, new_phase, new_percent, of_cause, reclaim) THEN
         RAISE EXCEPTION 'no step of the cause % leads from % (%) to % (%)', of_cause, m.phase, m.percent, new_phase, new_percent
