@@ -41,11 +41,15 @@ func loadFrom(path, remedy string) (*migration.Config, error) {
 
 // openState connects to the state database.
 func (c *cli) openState(ctx context.Context) (*state.Store, error) {
+	return c.openStateBy(ctx, state.Open)
+}
+
+func (c *cli) openStateBy(ctx context.Context, open func(context.Context, string) (*state.Store, error)) (*state.Store, error) {
 	url, err := c.settings.stateURL()
 	if err != nil {
 		return nil, err
 	}
-	store, err := state.Open(ctx, url)
+	store, err := open(ctx, url)
 	if err == nil && store.HealthWarning() != "" && !c.warned {
 		c.warned = true
 		c.note("%s", store.HealthWarning())

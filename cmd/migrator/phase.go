@@ -32,7 +32,11 @@ func newPhaseStatus(c *cli) *cobra.Command {
 // openMoves opens the state, and the stores where the move needs them. The caller closes
 // what it returns, and the state.
 func (c *cli) openMoves(ctx context.Context, args []string, forward bool) (*app.Moves, func(), error) {
-	store, err := c.openState(ctx)
+	open := state.OpenToRollBack
+	if forward {
+		open = state.Open
+	}
+	store, err := c.openStateBy(ctx, open)
 	if err != nil {
 		return nil, nil, err
 	}

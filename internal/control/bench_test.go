@@ -58,15 +58,20 @@ func newBench(t testing.TB) *bench {
 // newBenchOf is a bench whose table is made by the given statements.
 func newBenchOf(t testing.TB, table string) *bench {
 	t.Helper()
+	return newBenchIn(t, table, statetest.URL(t), state.Open)
+}
+
+// newBenchIn is newBenchOf, in a state database that open opens.
+func newBenchIn(t testing.TB, table, stateURL string, open func(context.Context, string) (*state.Store, error)) *bench {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	t.Cleanup(cancel)
-	b := &bench{t: t, ctx: ctx, legacyURL: testenv.PostgresURL(t)}
+	b := &bench{t: t, ctx: ctx, legacyURL: testenv.PostgresURL(t), stateURL: stateURL}
 	b.check(b.sql(table + `; INSERT INTO items SELECT i, 'item ' || i FROM generate_series(1, 20) i`))
 	var err error
 	b.m, err = openstore.Parse("test.yaml", fmt.Appendf(nil, description, b.legacyURL, testenv.RedisURL(t)), nil)
 	b.check(err)
-	b.stateURL = statetest.URL(t)
-	b.state, err = state.Open(ctx, b.stateURL)
+	b.state, err = open(ctx, b.stateURL)
 	b.check(err)
 	t.Cleanup(b.state.Close)
 	b.legacy, err = b.m.OpenLegacy(ctx)

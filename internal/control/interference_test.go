@@ -75,10 +75,15 @@ func (s interferedState) Transition(ctx context.Context, m string, decide func(p
 func atGrace(t *testing.T) *bench {
 	t.Helper()
 	b := newBench(t)
+	b.toGrace()
+	return b
+}
+
+func (b *bench) toGrace() {
+	b.t.Helper()
 	b.walk(phases.DualRead)
 	b.interlocked()
 	b.walk(phases.Grace)
-	return b
 }
 
 // neverInRetain checks that no epoch of retain was committed.

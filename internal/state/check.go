@@ -118,7 +118,7 @@ func openToAll(ctx context.Context, q statedb.Querier) (open bool, err error) {
 }
 
 func schemaChecks(ctx context.Context, conn *pgx.Conn, user string, create bool) []store.Check {
-	err := checkVersion(ctx, conn)
+	_, err := checkVersion(ctx, conn, binaryVersion())
 	switch {
 	case errors.Is(err, statedb.ErrNoSchema) && !create:
 		return []store.Check{{

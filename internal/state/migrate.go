@@ -29,6 +29,11 @@ const (
 	migrateLock int64 = 0x6d69677261746f72
 )
 
+// RollbackFrom is the oldest schema with which this binary rolls back. A host may get a new migrator before
+// the schema does, and a rollback can't wait for the role that owns it. A test rolls back with it; a
+// release whose rollback needs more of the schema raises it.
+const RollbackFrom = 30
+
 // Errors about the schema as a whole.
 var (
 	ErrNewer = errors.New("the state database's schema is newer than this migrator")
@@ -39,6 +44,11 @@ var (
 // missing, and returns the versions before (0: none) and after. Concurrent calls wait for
 // each other. ErrNewer if a newer binary has already migrated the schema.
 func Migrate(ctx context.Context, url string) (from, to int64, err error) {
+	return MigrateTo(ctx, url, binaryVersion())
+}
+
+// MigrateTo is Migrate, but for the schema's later versions: with it a test makes the schema of an older release.
+func MigrateTo(ctx context.Context, url string, version int64) (from, to int64, err error) {
 	cfg, err := statedb.ParseURL(url)
 	if err != nil {
 		return 0, 0, err
@@ -69,7 +79,7 @@ func Migrate(ctx context.Context, url string) (from, to int64, err error) {
 	if from, err = prepare(ctx, lock); err != nil {
 		return from, from, statedb.Explain(err)
 	}
-	if from < binaryVersion() {
+	if from < version {
 		if err := migrateQueue(ctx, cfg); err != nil {
 			return from, from, statedb.Explain(err)
 		}
@@ -86,10 +96,16 @@ func Migrate(ctx context.Context, url string) (from, to int64, err error) {
 	for {
 		// Each step is a transaction: a command that is killed here leaves a consistent schema, and
 		// the next one resumes.
-		_, err := provider.UpByOne(ctx)
+		done, err := provider.GetDBVersion(ctx)
+		if err == nil && done >= version {
+			return from, version, nil
+		}
+		if err == nil {
+			_, err = provider.UpByOne(ctx)
+		}
 		switch {
 		case errors.Is(err, goose.ErrNoNextVersion):
-			return from, binaryVersion(), nil
+			return from, version, nil
 		case err != nil:
 			return from, from, statedb.Explain(err)
 		}
@@ -131,24 +147,27 @@ func prepare(ctx context.Context, conn *sql.Conn) (found int64, err error) {
 
 const versionSQL = `SELECT coalesce(max(version_id), 0) FROM ` + versionTable
 
-// checkVersion refuses a schema that this binary was not made for.
-func checkVersion(ctx context.Context, q statedb.Querier) error {
-	var found int64
-	err := q.QueryRow(ctx, versionSQL).Scan(&found)
+// checkVersion refuses a schema that this binary was not made for, which is older than the oldest that is
+// good enough, or newer than its own. It returns the schema's version.
+func checkVersion(ctx context.Context, q statedb.Querier, oldest int64) (found int64, err error) {
+	err = q.QueryRow(ctx, versionSQL).Scan(&found)
 	if code := pgfail.SQLState(err); code == pgfail.UndefinedTable || code == pgfail.UndefinedSchema {
-		return statedb.ErrNoSchema
+		return 0, statedb.ErrNoSchema
 	}
 	if err != nil {
-		return statedb.Explain(err)
+		return 0, statedb.Explain(err)
 	}
 	switch want := binaryVersion(); {
 	case found > want:
-		return newer(found)
-	case found < want:
-		return hint.Errorf(hint.Hint{Do: hint.Init, Text: "as the role that owns the schema; until then every command of the release that made it still works, a rollback too"},
-			"%w: its version is %d, this binary needs %d", ErrOlder, found, want)
+		return found, newer(found)
+	case found < oldest:
+		text := "as the role that owns the schema; until then this release only rolls back"
+		if found < RollbackFrom {
+			text = "as the role that owns the schema; until then every command of the release that made it still works, a rollback too"
+		}
+		return found, hint.Errorf(hint.Hint{Do: hint.Init, Text: text}, "%w: its version is %d, this binary needs %d", ErrOlder, found, oldest)
 	}
-	return nil
+	return found, nil
 }
 
 func newer(found int64) error {

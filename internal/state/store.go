@@ -20,11 +20,21 @@ type Store struct {
 	pool    *pgxpool.Pool
 	took    time.Duration
 	standby bool
+	schema  int64
 }
 
 // Open connects to the state database. ErrNoSchema, ErrOlder or ErrNewer when its
 // schema is not the one that this binary works with.
 func Open(ctx context.Context, url string) (*Store, error) {
+	return open(ctx, url, binaryVersion())
+}
+
+// OpenToRollBack is Open for who rolls back: a schema of [RollbackFrom] or later is enough.
+func OpenToRollBack(ctx context.Context, url string) (*Store, error) {
+	return open(ctx, url, RollbackFrom)
+}
+
+func open(ctx context.Context, url string, oldest int64) (*Store, error) {
 	cfg, err := statedb.ParseURL(url)
 	if err != nil {
 		return nil, err
@@ -36,7 +46,7 @@ func Open(ctx context.Context, url string) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{pool: pool}
-	if err := checkVersion(ctx, pool); err != nil {
+	if s.schema, err = checkVersion(ctx, pool, oldest); err != nil {
 		pool.Close()
 		if errors.Is(err, statedb.ErrNoSchema) {
 			err = fmt.Errorf("%s (another database than the one that was prepared?): %w", pgfail.Address(cfg.ConnConfig), err)
@@ -53,9 +63,11 @@ func Open(ctx context.Context, url string) (*Store, error) {
 }
 
 // HealthWarning warns an operator about the state database as a whole: it answers slowly,
-// or is a standby. "" if there is nothing to report.
+// is a standby, or has an older schema. "" if there is nothing to report.
 func (s *Store) HealthWarning() string {
 	switch {
+	case s.schema < binaryVersion():
+		return fmt.Sprintf("the state database's schema has version %d, this binary is made for %d: it rolls back, and can do no more before migrator init", s.schema, binaryVersion())
 	case s.standby:
 		return "the state database is a read-only standby: its data may be stale, and it accepts no changes"
 	case s.took > statedb.SlowFrom:

@@ -18,3 +18,12 @@ func URL(t testing.TB) string {
 		return err
 	})
 }
+
+// OlderURL is URL, with the oldest schema that a rollback must work with.
+func OlderURL(t testing.TB) string {
+	t.Helper()
+	return testenv.PostgresURLFrom(t, "older state", func(ctx context.Context, url string) error {
+		_, _, err := state.MigrateTo(ctx, url, state.RollbackFrom)
+		return err
+	})
+}
