@@ -43,9 +43,9 @@ func newConfigShow(c *cli) *cobra.Command {
 
 // validated is a migration file that can be read.
 type validated struct {
-	Migration  string        `json:"migration"`
-	ConfigHash string        `json:"config_hash"`
-	Warnings   []store.Check `json:"warnings,omitempty"` // of safeguards that are off in production
+	Migration string        `json:"migration"`
+	FileHash  string        `json:"file_hash"`          // the config hash is this and the columns that apply finds
+	Warnings  []store.Check `json:"warnings,omitempty"` // of safeguards that are off in production
 }
 
 func newConfigValidate(c *cli) *cobra.Command {
@@ -58,9 +58,9 @@ func newConfigValidate(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			result := validated{Migration: m.Name, ConfigHash: m.Hash(), Warnings: preflight.CheckProduction(m)}
+			result := validated{Migration: m.Name, FileHash: m.Hash(), Warnings: preflight.CheckProduction(m)}
 			return c.show(result, func() {
-				c.printf("%s is valid, config hash %s\n", m.Name, m.Hash()[:12])
+				c.printf("%s is valid, file hash %s (apply adds the stores' columns to it)\n", m.Name, m.Hash()[:12])
 				c.printChecks(result.Warnings)
 			})
 		},
