@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/stranglerfig/migrator/internal/statedb"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"golang.org/x/term"
 )
 
@@ -65,9 +65,11 @@ func run(ctx context.Context, args []string, io streams) int {
 	root.SetIn(io.in)
 	root.SetOut(out)
 	root.SetErr(io.err)
-	ctx = statedb.OnBlocked(ctx, func(b statedb.Blocker) {
-		c.note("waiting for %s", b)
-		c.note("  try: %s", c.given.text(b.Hint()))
+	ctx = hint.OnWait(ctx, func(what string, remedy hint.Hint) {
+		c.note("waiting for %s", what)
+		if !remedy.IsZero() {
+			c.note("  try: %s", c.given.text(remedy))
+		}
 	})
 	err := root.ExecuteContext(ctx)
 	if err == nil && out.err != nil {

@@ -23,7 +23,6 @@ import (
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/outbox"
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
-	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -73,8 +72,8 @@ func (d *Daemon) lead(ctx context.Context, m *Migration) error {
 	schedule := d.schedule(m, log)
 	sender := &notify.Sender{Outbox: outbox.New(d.State.Pool(), name), Webhooks: func() []migration.Webhook { return m.now().Webhooks }, Log: log}
 	log.Info("waiting for leadership")
-	ctx = statedb.OnBlocked(ctx, func(b statedb.Blocker) {
-		log.Warn("another session of the state database keeps this daemon waiting", "session", b.String(), "hint", b.Hint())
+	ctx = hint.OnWait(ctx, func(what string, remedy hint.Hint) {
+		log.Warn("waiting", "for", what, "hint", remedy)
 	})
 	err := d.State.Lead(ctx, state.LeaderName(name), func(ctx context.Context) error {
 		m.leads.Store(true)

@@ -3,6 +3,7 @@ package state_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -12,8 +13,8 @@ import (
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/dual/telemetry"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
-	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 )
@@ -254,26 +255,26 @@ func TestABlockerIsNamed(t *testing.T) {
 	defer conn.Close(context.WithoutCancel(t.Context()))
 	_, err = conn.Exec(t.Context(), `SELECT pg_advisory_lock(hashtextextended('migrator route products', 0)), pg_advisory_lock(hashtextextended('migrator leader keep products', 0))`)
 	must(t, err)
-	named := make(chan statedb.Blocker, 10)
+	named := make(chan string, 10)
 	began := time.Now()
-	ctx, cancel := context.WithCancel(statedb.OnBlocked(t.Context(), func(b statedb.Blocker) { named <- b }))
+	ctx, cancel := context.WithCancel(hint.OnWait(t.Context(), func(what string, _ hint.Hint) { named <- what }))
 	defer cancel()
 	moved := make(chan error, 1)
 	go func() { _, err := move(ctx, s, shadowWrite); moved <- err }()
-	b := <-named
-	if b.Role != role || b.Application != "stranger" || b.PID != int32(conn.PgConn().PID()) {
-		t.Errorf("%+v after %s", b, time.Since(began))
+	session := fmt.Sprintf("database session %d of the role %q (application \"stranger\"", conn.PgConn().PID(), role)
+	if b := <-named; !strings.HasPrefix(b, session) {
+		t.Errorf("%s after %s", b, time.Since(began))
 	}
 	cancel()
 	if err := <-moved; err == nil || !strings.Contains(err.Error(), `role "`+role+`"`) {
 		t.Errorf("the error does not name it: %v", err)
 	}
-	leading, stop := context.WithCancel(statedb.OnBlocked(t.Context(), func(b statedb.Blocker) { named <- b }))
+	leading, stop := context.WithCancel(hint.OnWait(t.Context(), func(what string, _ hint.Hint) { named <- what }))
 	defer stop()
 	done := make(chan error, 1)
 	go func() { done <- s.Lead(leading, "keep products", func(context.Context) error { return nil }) }()
-	if b := <-named; b.Role != role {
-		t.Errorf("the leader waits for %+v", b)
+	if b := <-named; !strings.HasPrefix(b, session) {
+		t.Errorf("the leader waits for %s", b)
 	}
 	_, err = conn.Exec(t.Context(), `SELECT pg_advisory_unlock_all()`)
 	must(t, err)

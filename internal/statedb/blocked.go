@@ -41,19 +41,8 @@ func (b Blocker) Hint() hint.Hint {
 	return hint.Hint{Text: fmt.Sprintf("SELECT pg_terminate_backend(%d) in the state database, as its role or a superuser, once you know what it is", b.PID)}
 }
 
-type blockedKey struct{}
-
-// OnBlocked calls f once for each session that keeps a change under ctx waiting.
-func OnBlocked(ctx context.Context, f func(Blocker)) context.Context {
-	return context.WithValue(ctx, blockedKey{}, f)
-}
-
 // Blocked reports a session that keeps work under ctx waiting.
-func Blocked(ctx context.Context, b Blocker) {
-	if f, ok := ctx.Value(blockedKey{}).(func(Blocker)); ok {
-		f(b)
-	}
-}
+func Blocked(ctx context.Context, b Blocker) { hint.Waiting(ctx, b.String(), b.Hint()) }
 
 const blockerColumns = `a.pid, coalesce(a.usename::text, ''), coalesce(a.application_name, ''), coalesce(a.xact_start, a.backend_start)`
 

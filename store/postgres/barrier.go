@@ -11,35 +11,15 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
-// Barrier implements store.Barrier. While it waits for an open writer, new writers
-// queue behind it. So it waits for a short time, lets the writers pass, and tries
-// again with a longer wait, until timeout.
+// Barrier implements store.Barrier.
 //
 // With a version column there is no greatest version to read, so the barrier starts a
 // new era.
 func (l *Legacy) Barrier(ctx context.Context, timeout time.Duration) (record.Version, error) {
-	deadline := time.Now().Add(timeout)
-	for wait := 250 * time.Millisecond; ; wait *= 2 {
-		v, err := l.barrier(ctx, min(wait, max(time.Until(deadline), time.Millisecond)))
-		if err == nil || !errors.Is(err, errBusy) {
-			return v, err
-		}
-		if time.Until(deadline) <= wait {
-			return v, fmt.Errorf("no barrier within %s: %w", timeout, err)
-		}
-		select {
-		case <-ctx.Done():
-			return v, ctx.Err()
-		case <-time.After(wait / 2):
-		}
-	}
-}
-
-func (l *Legacy) barrier(ctx context.Context, wait time.Duration) (record.Version, error) {
 	var v record.Version
 	// [backfill-barrier]: every open writer has committed; every later one waits, and takes its
 	// version after this one.
-	err := l.locked(ctx, wait, "SHARE", func(tx pgx.Tx) error {
+	err := l.locked(ctx, timeout, "SHARE", func(tx pgx.Tx) error {
 		var fence *int64
 		if err := tx.QueryRow(ctx, "SELECT fence_era FROM migrator_legacy.migration WHERE name = $1", l.name).Scan(&fence); err != nil {
 			if errors.Is(err, pgx.ErrNoRows) {
@@ -68,5 +48,8 @@ func (l *Legacy) barrier(ctx context.Context, wait time.Duration) (record.Versio
 		v, err = record.ParseVersion(text)
 		return err
 	})
+	if errors.Is(err, errBusy) {
+		err = fmt.Errorf("no barrier within %s: %w", timeout, err)
+	}
 	return v, err
 }

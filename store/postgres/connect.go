@@ -81,6 +81,7 @@ const (
 	stateNoSchema          = "3F000"
 	stateUnique            = "23505"
 	stateExclusion         = "23P01"
+	stateCanceled          = "57014"
 )
 
 func hasState(err error, states ...string) bool {

@@ -80,6 +80,43 @@ func TestFenceStartsItsEraAfterOpenWriters(t *testing.T) {
 	}
 }
 
+// TestWritesPassWhileALockIsWaitedFor: a write that has queued behind the request for the table's lock
+// must not wait as long as the request does.
+func TestWritesPassWhileALockIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	waits := map[string]func(context.Context, *postgres.Legacy) error{
+		"barrier": func(ctx context.Context, l *postgres.Legacy) error { _, err := l.Barrier(ctx, wait); return err },
+		"fence":   func(ctx context.Context, l *postgres.Legacy) error { _, err := l.RaiseFence(ctx, "A", wait); return err },
+	}
+	for name, lock := range waits {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newDatabase(t)
+			d.exec(partitioned)
+			l := d.legacy(testConfig("products"))
+			writer := d.begin(pgx.TxOptions{})
+			_, err := writer.Exec(d.ctx, `UPDATE products_low SET name = 'open' WHERE id = 1`)
+			d.ok(err)
+			shown := make(chan string, 100)
+			done := make(chan error, 1)
+			go func() {
+				done <- lock(hint.OnWait(d.ctx, func(what string, h hint.Hint) { shown <- what + " try: " + h.Text }), l)
+			}()
+			for range 3 {
+				d.await("a request for the lock", `SELECT bool_or(NOT granted) FROM pg_locks
+					WHERE locktype = 'relation' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
+				d.exec(`UPDATE products SET name = 'passes' WHERE id = 100`)
+			}
+			pid := writer.Conn().PgConn().PID()
+			if got := <-shown; !strings.Contains(got, fmt.Sprintf("pid %d (", pid)) || !strings.Contains(got, fmt.Sprintf("pg_terminate_backend(%d)", pid)) {
+				t.Errorf("it does not show what it waits for: %s", got)
+			}
+			d.ok(writer.Commit(d.ctx))
+			d.ok(<-done)
+		})
+	}
+}
+
 // standby is a physical standby from its primary's view: it streams, and reports its
 // flushed position.
 type standby struct {

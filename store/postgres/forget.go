@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -113,47 +114,8 @@ func (f *legacyForgetter) Forget(ctx context.Context) error {
 	if err := l.upgrade(ctx); err != nil {
 		return err
 	}
-	err := inTx(ctx, l.pool, pgx.ReadWrite, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended('migrator:install', 0))"); err != nil {
-			return err
-		}
-		var attempt *string
-		var aside int64
-		err := tx.QueryRow(ctx, `SELECT attempt, (SELECT count(*) FROM migrator_legacy.set_aside WHERE name = $1)
-			FROM migrator_legacy.migration WHERE name = $1 FOR UPDATE`, l.name).Scan(&attempt, &aside)
-		switch {
-		case errors.Is(err, pgx.ErrNoRows) || errors.Is(asNotInstalled(err), errNotInstalled):
-			return pgx.ErrNoRows
-		case err != nil:
-			return err
-		}
-		if fence, kept := f.refusal(attempt, aside); fence != nil || kept != nil {
-			if fence != nil {
-				return fence
-			}
-			return kept
-		}
-		if err := setLockTimeout(ctx, tx, tableLockTimeout); err != nil {
-			return err
-		}
-		if err := l.dropFences(ctx, tx); err != nil {
-			return err
-		}
-		for _, table := range []string{"alive", "set_aside"} {
-			if _, err := tx.Exec(ctx, "DELETE FROM migrator_legacy."+table+" WHERE name = $1", l.name); err != nil {
-				return err
-			}
-		}
-		var left bool
-		if err := tx.QueryRow(ctx, "DELETE FROM migrator_legacy.migration WHERE name = $1 RETURNING EXISTS (SELECT FROM migrator_legacy.migration WHERE name <> $1)", l.name).Scan(&left); err != nil {
-			return err
-		}
-		drop := "DROP SEQUENCE IF EXISTS " + l.era()
-		if !left {
-			drop = "DROP SCHEMA migrator_legacy CASCADE"
-		}
-		_, err = tx.Exec(ctx, drop)
-		return err
+	err := inTries(ctx, tableLockTimeout, func(_, wait time.Duration) error { return f.forget(ctx, wait) }, func(time.Duration) {
+		hint.Waiting(ctx, "the lock of legacy's table, to drop the fence's triggers", hint.Hint{})
 	})
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return fmt.Errorf("remove migrator's schema from the legacy database: %w", err)
@@ -271,4 +233,50 @@ func (f *targetForgetter) Forget(ctx context.Context) error {
 	}
 	failpoint.Here("postgres.forget.target")
 	return nil
+}
+
+func (f *legacyForgetter) forget(ctx context.Context, wait time.Duration) error {
+	l := f.l
+	return inTx(ctx, l.pool, pgx.ReadWrite, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended('migrator:install', 0))"); err != nil {
+			return err
+		}
+		var attempt *string
+		var aside int64
+		err := tx.QueryRow(ctx, `SELECT attempt, (SELECT count(*) FROM migrator_legacy.set_aside WHERE name = $1)
+			FROM migrator_legacy.migration WHERE name = $1 FOR UPDATE`, l.name).Scan(&attempt, &aside)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows) || errors.Is(asNotInstalled(err), errNotInstalled):
+			return pgx.ErrNoRows
+		case err != nil:
+			return err
+		}
+		if fence, kept := f.refusal(attempt, aside); fence != nil || kept != nil {
+			if fence != nil {
+				return fence
+			}
+			return kept
+		}
+		if err := setLockTimeout(ctx, tx, wait); err != nil {
+			return err
+		}
+		if err := l.dropFences(ctx, tx); err != nil {
+			return err
+		}
+		for _, table := range []string{"alive", "set_aside"} {
+			if _, err := tx.Exec(ctx, "DELETE FROM migrator_legacy."+table+" WHERE name = $1", l.name); err != nil {
+				return err
+			}
+		}
+		var left bool
+		if err := tx.QueryRow(ctx, "DELETE FROM migrator_legacy.migration WHERE name = $1 RETURNING EXISTS (SELECT FROM migrator_legacy.migration WHERE name <> $1)", l.name).Scan(&left); err != nil {
+			return err
+		}
+		drop := "DROP SEQUENCE IF EXISTS " + l.era()
+		if !left {
+			drop = "DROP SCHEMA migrator_legacy CASCADE"
+		}
+		_, err = tx.Exec(ctx, drop)
+		return err
+	})
 }

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -13,15 +14,53 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
+// While a lock on the table is waited for, every write that comes later queues behind the request. So
+// each try is short, and writes pass before the next one. Later tries are longer, for tables whose
+// transactions overlap without end.
+const (
+	firstTry   = 100 * time.Millisecond
+	longestTry = 400 * time.Millisecond
+	waitShown  = 2 * time.Second // from when on a wait is reported,
+	waitAgain  = 5 * time.Second // and how often
+)
+
 // locked runs do in a transaction that holds the migration's advisory lock and the
-// table's lock in the given mode. It waits up to timeout in all. The advisory lock
+// table's lock in the given mode. It tries to get them until timeout; do may be called
+// once in each try, whose transaction is rolled back if a lock is not free. The advisory lock
 // comes first, to avoid a deadlock: a locked read holds it in shared mode while it
 // waits for a row, and the row's writer has a lock on the table. A transaction with a
 // lock on the table must therefore never wait for the advisory lock.
 func (l *Legacy) locked(ctx context.Context, timeout time.Duration, mode string, do func(pgx.Tx) error) error {
-	err := inTx(ctx, l.pool, pgx.ReadWrite, func(tx pgx.Tx) error {
-		began := time.Now()
-		if err := setLockTimeout(ctx, tx, timeout); err != nil {
+	try := func(left, wait time.Duration) error { return l.tryLocked(ctx, left, wait, mode, do) }
+	err := inTries(ctx, timeout, try, func(waited time.Duration) { l.showWait(ctx, waited, timeout) })
+	return l.explainLock(ctx, asNotInstalled(err))
+}
+
+// inTries calls try until it has its locks, or the timeout is over. It waits for each lock on the table for
+// wait at most; left is what remains of the timeout. show is called now and then while it lasts.
+func inTries(ctx context.Context, timeout time.Duration, try func(left, wait time.Duration) error, show func(waited time.Duration)) error {
+	began := time.Now()
+	deadline, shown := began.Add(timeout), began.Add(waitShown-waitAgain)
+	for n := 0; ; n++ {
+		wait := min(firstTry<<min(n/5, 10), longestTry)
+		left := max(time.Until(deadline), time.Millisecond)
+		err := try(left, min(wait, left))
+		if !isBusy(err) || time.Until(deadline) <= wait {
+			return err
+		}
+		if now := time.Now(); now.Sub(shown) >= waitAgain {
+			shown = now
+			show(now.Sub(began))
+		}
+		if err := pause(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+func (l *Legacy) tryLocked(ctx context.Context, left, wait time.Duration, mode string, do func(pgx.Tx) error) error {
+	return inTx(ctx, l.pool, pgx.ReadWrite, func(tx pgx.Tx) error {
+		if err := setLockTimeout(ctx, tx, left); err != nil {
 			return err
 		}
 		// [repair-era], [fence-era]: no locked read is between its row and its era while the era
@@ -29,22 +68,65 @@ func (l *Legacy) locked(ctx context.Context, timeout time.Duration, mode string,
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", advisoryName(l.name)); err != nil {
 			return err
 		}
-		if err := setLockTimeout(ctx, tx, timeout-time.Since(began)); err != nil {
+		// lock_timeout is for each partition by itself; statement_timeout bounds them together.
+		var limit string
+		if err := tx.QueryRow(ctx, `SELECT current_setting('statement_timeout') FROM
+			(SELECT set_config('lock_timeout', $1, true)) AS s`, milliseconds(wait)).Scan(&limit); err != nil {
+			return err
+		}
+		if err := setStatementTimeout(ctx, tx, milliseconds(2*wait)); err != nil {
 			return err
 		}
 		// A partitioned table's partitions are locked with it.
 		// [backfill-barrier], [fence-lock]: waits for every open writer of the table.
 		if _, err := tx.Exec(ctx, "LOCK TABLE "+l.shape.name.Sanitize()+" IN "+mode+" MODE"); err != nil {
+			if hasState(err, stateCanceled) {
+				err = fmt.Errorf("%w: %w", errCutOff, err)
+			}
+			return err
+		}
+		if err := setStatementTimeout(ctx, tx, limit); err != nil {
 			return err
 		}
 		return do(tx)
 	})
-	return l.explainLock(ctx, asNotInstalled(err))
 }
-
 func setLockTimeout(ctx context.Context, tx pgx.Tx, d time.Duration) error {
 	_, err := tx.Exec(ctx, "SELECT set_config('lock_timeout', $1, true)", milliseconds(d))
 	return err
+}
+
+func setStatementTimeout(ctx context.Context, tx pgx.Tx, d string) error {
+	_, err := tx.Exec(ctx, "SELECT set_config('statement_timeout', $1, true)", d)
+	return err
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// errCutOff reports that all locks of one statement took too long together.
+var errCutOff = errors.New("the partitions' locks took too long")
+
+func isBusy(err error) bool { return hasState(err, stateLockNotAvailable) || errors.Is(err, errCutOff) }
+
+// showWait reports who holds the table that is waited for.
+func (l *Legacy) showWait(ctx context.Context, waited, timeout time.Duration) {
+	what := fmt.Sprintf("the lock of %s (%s of at most %s; each try is short, and writes pass in between)",
+		l.table(), waited.Round(100*time.Millisecond), timeout)
+	holders, err := l.holders(ctx)
+	if err != nil || len(holders) == 0 {
+		hint.Waiting(ctx, what, hint.Hint{})
+		return
+	}
+	hint.Waiting(ctx, what+"; it is held by "+holders[0].String(), hint.Hint{Text: "let it end, or " + holders[0].end()})
 }
 
 // errBusy reports that open transactions kept a lock until the timeout.
@@ -52,7 +134,7 @@ var errBusy = store.ErrBusy
 
 // explainLock adds the holders of the lock to the error of a lock timeout.
 func (l *Legacy) explainLock(ctx context.Context, err error) error {
-	if !hasState(err, stateLockNotAvailable) {
+	if !isBusy(err) {
 		return err
 	}
 	holders, holdersErr := l.holders(ctx)

@@ -157,8 +157,8 @@ local now`,
 	{
 		rule: "backfill-barrier", what: "the barrier takes no lock",
 		file: "store/postgres/barrier.go",
-		old:  `l.locked(ctx, wait, "SHARE", func`,
-		new:  `l.locked(ctx, wait, "ACCESS SHARE", func`,
+		old:  `l.locked(ctx, timeout, "SHARE", func`,
+		new:  `l.locked(ctx, timeout, "ACCESS SHARE", func`,
 		pkg:  "store/postgres", run: "^TestLegacyConformance$",
 	},
 	{
