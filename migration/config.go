@@ -93,7 +93,7 @@ type Backfill struct {
 	ChunkRows   int             `yaml:"chunk_rows" json:"chunk_rows,omitempty" jsonschema_description:"Rows a chunk, the unit of resumption"`
 	Rate        int             `yaml:"rate" json:"rate,omitempty" jsonschema_description:"Rows per second at most; 0: no limit"`
 	Workers     int             `yaml:"workers" json:"workers,omitempty" jsonschema_description:"Concurrent chunks"`
-	LockTimeout phases.Duration `yaml:"lock_timeout" json:"lock_timeout,omitempty" jsonschema_description:"How long the barrier waits for open writers"`
+	LockTimeout phases.Duration `yaml:"lock_timeout" json:"lock_timeout,omitempty" jsonschema_description:"How long the barrier and the fence try to lock the table while writers are open"`
 }
 
 // Reconcile is how both stores are compared.

@@ -62,7 +62,7 @@ func application(t *testing.T, p *pairtest.Pair, rc *reconcile.Reconciler) load 
 }
 
 // openState is a state database with the migration, at legacy.
-func openState(t *testing.T, url string) *state.Store {
+func openState(t testing.TB, url string) *state.Store {
 	t.Helper()
 	store, err := state.Open(t.Context(), url)
 	if err != nil {

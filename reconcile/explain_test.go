@@ -16,7 +16,7 @@ import (
 )
 
 // stateReconciles is a state database with one migration.
-func stateReconciles(t *testing.T) (*reconciles.Runs, func(sql string, args ...any)) {
+func stateReconciles(t testing.TB) (*reconciles.Runs, func(sql string, args ...any)) {
 	t.Helper()
 	ctx, store := t.Context(), openState(t, statetest.URL(t))
 	return reconciles.New(store.Pool(), "move"), func(sql string, args ...any) {

@@ -8,7 +8,11 @@ import (
 )
 
 const (
-	journalPage = 500
+	journalPage = 2000
+	// journalBatch keys are repaired at a time, and so many of a page beside each other.
+	journalBatch = 500
+	// journalLocked rows of legacy are read under their locks at a time: their writers wait meanwhile.
+	journalLocked = 250
 	// journalLimit bounds the journaled keys that a run reads to classify differences.
 	journalLimit = 100_000
 )

@@ -112,8 +112,10 @@ type Ledger interface {
 	Save(ctx context.Context, run Run, found []Finding, rechecked ...int) error
 	// Journal returns up to limit journaled keys greater than after, in the order of keys.
 	Journal(ctx context.Context, after record.Key, limit int) ([]JournaledKey, error)
-	// Clear removes a journaled key, unless it was journaled again since.
-	Clear(ctx context.Context, entry JournaledKey) (cleared bool, err error)
+	// JournalLength counts the journaled keys.
+	JournalLength(ctx context.Context) (int64, error)
+	// Clear removes journaled keys at once, each unless it was journaled again since, and returns how many.
+	Clear(ctx context.Context, entries []JournaledKey) (cleared int64, err error)
 }
 
 // Errors of runs.

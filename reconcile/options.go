@@ -45,6 +45,9 @@ type Options struct {
 	// Report, if set, is called after every batch with the present state, by one
 	// goroutine at a time.
 	Report func(Run)
+	// OnJournal, if set, is called as a repairing run clears the journal, with how many keys it had when the
+	// run began with it.
+	OnJournal func(cleared, of int64)
 }
 
 // RunOptions say what one run does.

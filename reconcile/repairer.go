@@ -23,9 +23,10 @@ type repairer struct {
 	recorder *recorder
 	rule     repair.Repairer
 
-	repairs bool                         // the run repairs; set when it begins
-	plan    func(Planned)                // see RunOptions.Plan; nil: no plan
-	bypass  func(context.Context) string // see Reconciler.Bypass
+	repairs   bool                         // the run repairs; set when it begins
+	plan      func(Planned)                // see RunOptions.Plan; nil: no plan
+	bypass    func(context.Context) string // see Reconciler.Bypass
+	onJournal func(cleared, of int64)      // see Options.OnJournal
 	// sameTarget checks that the target is the one that it was; see Reconciler.SameTarget.
 	sameTarget func(context.Context) error
 
@@ -47,7 +48,7 @@ func newRepairer(c *comparer, r *recorder, o Options, onAhead func(context.Conte
 	return &repairer{
 		stores: c.stores, rules: c.rules, pace: c.pace, recorder: r, plan: plan,
 		rule:  repair.Repairer{Locker: c.stores.locker, Target: c.stores.target, NotAfter: o.NotAfter, OnAhead: onAhead},
-		batch: o.Batch, limit: o.MaxRepairs, rate: o.RepairRate, maxDifference: o.MaxDifference, pause: o.Pause,
+		batch: o.Batch, limit: o.MaxRepairs, rate: o.RepairRate, maxDifference: o.MaxDifference, pause: o.Pause, onJournal: o.OnJournal,
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/internal/repair"
 	"github.com/stranglerfig/migrator/internal/sleep"
@@ -22,14 +24,15 @@ const (
 // again. The error is why the rest can't be repaired; calling it again continues.
 func (rc *Reconciler) RepairJournal(ctx context.Context) (int64, error) {
 	return (&journalRepairer{
-		ledger: rc.Ledger, sameTarget: rc.sameTarget, wait: func(ctx context.Context) error { return ctx.Err() },
-		rule: repair.Repairer{Locker: rc.Locker, Target: rc.Target, NotAfter: rc.defaults().NotAfter, OnAhead: rc.OnAhead},
+		ledger: rc.Ledger, sameTarget: rc.sameTarget, wait: func(ctx context.Context) error { return ctx.Err() }, report: rc.OnJournal,
+		rule: repair.Repairer{Locker: rc.Locker, Target: rc.Target, NotAfter: rc.defaults().NotAfter, OnAhead: rc.OnAhead, Batch: journalLocked},
 	}).repair(ctx, 0)
 }
 
 // repairJournal repairs the journaled keys first, in a run that repairs.
 func (p *repairer) repairJournal(ctx context.Context) error {
-	journal := &journalRepairer{ledger: p.recorder.ledger, rule: p.rule, sameTarget: p.sameTarget, wait: p.pace.waitWhilePaused}
+	journal := &journalRepairer{ledger: p.recorder.ledger, rule: p.rule, sameTarget: p.sameTarget, wait: p.pace.waitWhilePaused, report: p.onJournal}
+	journal.rule.Batch = journalLocked
 	cleared, err := journal.repair(ctx, journalPasses)
 	p.recorder.repairedJournal(cleared)
 	return err
@@ -43,6 +46,9 @@ type journalRepairer struct {
 	sameTarget func(context.Context) error
 	// wait is called before each page: a repair writes, and must wait while its run is paused.
 	wait func(context.Context) error
+	// report is called with how many of the keys that the journal had are cleared; nil: not called.
+	report func(cleared, of int64)
+	length int64
 }
 
 // repair makes so many passes at most; 0: no limit. It returns the number of cleared keys.
@@ -50,10 +56,14 @@ func (r *journalRepairer) repair(ctx context.Context, passes int) (int64, error)
 	if r.rule.Locker == nil {
 		return 0, errors.New("the journal's repair needs a legacy store that reads rows under their lock")
 	}
+	var err error
+	if r.length, err = r.ledger.JournalLength(ctx); err != nil {
+		return 0, fmt.Errorf("read the journal: %w", err)
+	}
 	var total int64
 	idle := 0
 	for pass := 1; ; pass++ {
-		cleared, left, why, err := r.pass(ctx)
+		cleared, left, why, err := r.pass(ctx, total)
 		total += cleared
 		switch {
 		case err != nil:
@@ -77,8 +87,8 @@ func (r *journalRepairer) repair(ctx context.Context, passes int) (int64, error)
 	}
 }
 
-// pass goes through the journal once. why is one key's failure.
-func (r *journalRepairer) pass(ctx context.Context) (cleared, left int64, why, err error) {
+// pass goes through the journal once, of which before keys have been cleared. why is one key's failure.
+func (r *journalRepairer) pass(ctx context.Context, before int64) (cleared, left int64, why, err error) {
 	after := record.Key("")
 	for {
 		if err := r.wait(ctx); err != nil {
@@ -88,38 +98,63 @@ func (r *journalRepairer) pass(ctx context.Context) (cleared, left int64, why, e
 		if err != nil {
 			return cleared, left, nil, err
 		}
-		list := make([]repair.Item, len(page))
-		for i, j := range page {
-			// [journal-version]: the tombstone must refuse the lost write too, should it still land.
-			list[i], after = repair.Item{Key: j.Key, Journaled: j.Version}, j.Key
+		if len(page) == 0 {
+			return cleared, left, why, nil
 		}
-		done, err := r.rule.Repair(ctx, list)
+		after = page[len(page)-1].Key
+		repaired, failed, err := r.repairPage(ctx, page)
 		if err != nil {
 			return cleared, left, nil, err
+		}
+		if failed != nil {
+			why = failed
 		}
 		if err := r.sameTarget(ctx); err != nil {
 			return cleared, left, nil, err
 		}
-		for i, d := range done {
-			ok := false
-			if d.Err == nil {
-				// [journal-changes]: page[i] has the count from before the repair: a key that was
-				// journaled during it stays.
-				if ok, err = r.ledger.Clear(ctx, page[i]); err != nil {
-					return cleared, left, nil, fmt.Errorf("clear the journal of key %q: %w", d.Key, err)
-				}
-				failpoint.Here("reconcile.journal.cleared")
-			} else {
-				why = fmt.Errorf("key %q: %w", d.Key, d.Err)
-			}
-			if ok {
-				cleared++
-			} else {
-				left++
-			}
+		// [journal-changes]: they have the counts from before the repair: a key that was
+		// journaled during it stays.
+		n, err := r.ledger.Clear(ctx, repaired)
+		if err != nil {
+			return cleared, left, nil, fmt.Errorf("clear the journal: %w", err)
+		}
+		failpoint.Here("reconcile.journal.cleared")
+		cleared, left = cleared+n, left+int64(len(page))-n
+		if r.report != nil {
+			r.report(before+cleared, r.length)
 		}
 		if len(page) < journalPage {
 			return cleared, left, why, nil
 		}
 	}
+}
+
+// repairPage returns the repaired keys of a page, and one key's failure.
+func (r *journalRepairer) repairPage(ctx context.Context, page []JournaledKey) (repaired []JournaledKey, why, err error) {
+	group, ctx := errgroup.WithContext(ctx)
+	done := make([]repair.Result, len(page))
+	for from := 0; from < len(page); from += journalBatch {
+		part := page[from:min(from+journalBatch, len(page))]
+		group.Go(func() error {
+			list := make([]repair.Item, len(part))
+			for i, j := range part {
+				// [journal-version]: the tombstone must refuse the lost write too, should it still land.
+				list[i] = repair.Item{Key: j.Key, Journaled: j.Version}
+			}
+			results, err := r.rule.Repair(ctx, list)
+			copy(done[from:], results)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, nil, err
+	}
+	for i, d := range done {
+		if d.Err != nil {
+			why = fmt.Errorf("key %q: %w", d.Key, d.Err)
+			continue
+		}
+		repaired = append(repaired, page[i])
+	}
+	return repaired, why, nil
 }

@@ -24,9 +24,9 @@ func (b *begun) Begin(ctx context.Context, run reconcile.Run) (reconcile.Run, fu
 	return run, release, err
 }
 
-func (b *begun) Clear(ctx context.Context, j reconcile.JournaledKey) (bool, error) {
-	b.cleared++
-	return b.Runs.Clear(ctx, j)
+func (b *begun) Clear(ctx context.Context, list []reconcile.JournaledKey) (int64, error) {
+	b.cleared += len(list)
+	return b.Runs.Clear(ctx, list)
 }
 
 // The journal's repair writes too: it waits while its run is paused, and ends when
@@ -58,8 +58,10 @@ func TestTheJournalsRepairWaitsWhileItsRunIsPaused(t *testing.T) {
 	}
 	journal()
 	b.then = func() { sql(`UPDATE migrator.reconcile_runs SET status = 'paused', said = 'lunch'`) }
-	if r, _ := run(t, rc, repaired); paused != 1 || r.Journaled != keys || b.cleared != keys {
-		t.Errorf("paused %d times, %d cleared, %+v", paused, b.cleared, r)
+	var shown [2]int64
+	rc.OnJournal = func(cleared, of int64) { shown = [2]int64{cleared, of} }
+	if r, _ := run(t, rc, repaired); paused != 1 || r.Journaled != keys || b.cleared != keys || shown != [2]int64{keys, keys} {
+		t.Errorf("paused %d times, %d cleared, shown as %d, %+v", paused, b.cleared, shown, r)
 	}
 
 	journal()

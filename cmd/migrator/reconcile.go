@@ -118,8 +118,8 @@ func (c *cli) reconcile(ctx context.Context, j *app.Job, o reconcile.RunOptions,
 	if err := j.ReachTarget(ctx); err != nil {
 		return err
 	}
-	bar := c.progress("reconcile")
-	run, findings, err := j.Reconcile(ctx, app.Reconcile{RunOptions: o, Log: c.log, OnPause: c.reconcilePaused, Progress: func(run reconcile.Run) {
+	bar, journal := c.progress("reconcile"), c.progress("journal")
+	run, findings, err := j.Reconcile(ctx, app.Reconcile{RunOptions: o, Log: c.log, OnPause: c.reconcilePaused, Journal: journal.set, Progress: func(run reconcile.Run) {
 		total := run.Expected
 		if run.TwoWay {
 			total *= 2 // and the target's, about as many
@@ -130,6 +130,7 @@ func (c *cli) reconcile(ctx context.Context, j *app.Job, o reconcile.RunOptions,
 		}
 		bar.set(done, total)
 	}})
+	journal.close()
 	bar.close()
 	if run.Status == reconcile.Stopped && plan == nil && ctx.Err() != nil {
 		return hint.With(err, hint.Hint{Do: hint.ReconcileResume})

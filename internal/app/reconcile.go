@@ -24,6 +24,7 @@ type Reconcile struct {
 	reconcile.RunOptions
 	OnPause  func(run int64, why string) // why is "" when the run resumes
 	Progress func(run reconcile.Run)     // nil: none
+	Journal  func(cleared, of int64)     // progress of the journal's repair; nil: none
 	Log      *slog.Logger                // nil: discarded
 }
 
@@ -47,7 +48,7 @@ func (j *Job) Reconcile(ctx context.Context, o Reconcile) (reconcile.Run, []reco
 		return reconcile.Run{}, nil, err
 	}
 	o.Log = logs.OrDiscard(o.Log)
-	runs.Log, runs.OnPause, r.Report = o.Log, o.OnPause, o.Progress
+	runs.Log, runs.OnPause, r.Report, r.OnJournal = o.Log, o.OnPause, o.Progress, o.Journal
 	return runThrottled(ctx, j, r, runs, o)
 }
 

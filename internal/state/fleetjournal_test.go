@@ -10,6 +10,7 @@ import (
 	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
 )
 
@@ -79,12 +80,12 @@ func TestClearKeepsLaterChanges(t *testing.T) {
 	must(t, err)
 	first := all[0]
 	lose()
-	if cleared, err := r.Clear(t.Context(), first); err != nil || cleared || len(read()) != 1 {
+	if cleared, err := r.Clear(t.Context(), []reconcile.JournaledKey{first}); err != nil || cleared != 0 || len(read()) != 1 {
 		t.Errorf("cleared though it had changed again: %v, %v", cleared, err)
 	}
 	clearJournal(t, s)
 	lose() // the count is 1 again, as in the first that we saw
-	if cleared, err := r.Clear(t.Context(), first); err != nil || cleared || len(read()) != 1 {
+	if cleared, err := r.Clear(t.Context(), []reconcile.JournaledKey{first}); err != nil || cleared != 0 || len(read()) != 1 {
 		t.Errorf("cleared another entry of the key: %v, %v", cleared, err)
 	}
 }

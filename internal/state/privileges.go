@@ -20,7 +20,7 @@ var asked = strings.Fields(`changed_server() decider(text) granted(text[]) may(t
 var (
 	decided  = strings.Fields(`acknowledge(text,text,jsonb) approve(text,text,text,text,bigint) pause(text,text,text)`)
 	operated = strings.Fields(`accept_missing(text,bigint) allow_set_aside(text) begin_forget(text) begin_return(text,bigint,text)
-		change_configuration(text,text,text,text,text,boolean,bigint,bigint,text,text,text,jsonb) clear_journal(text,bytea,bigint,timestamptz)
+		change_configuration(text,text,text,text,text,boolean,bigint,bigint,text,text,text,jsonb) clear_journal(text,bytea[],bigint[],timestamptz[])
 		close_fields(text) count_unreadable(text,bigint,text) create_migration(text,text,text,text,text,boolean,bigint,bigint,text) doubt_target(text,text)
 		empty_return(text,bigint) evict(text,text,text,boolean) finalize_return(text,bigint) find_target(text,text) forget(text,text,jsonb)
 		give_up_attempt(text,text,text) inject_fault(text,jsonb,bigint) intend(text,bigint,text) leave_aside(text,bigint)

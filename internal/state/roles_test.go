@@ -15,6 +15,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
 )
 
@@ -131,7 +132,7 @@ func clearJournal(t *testing.T, s *state.Store) {
 	list, err := r.Journal(t.Context(), "", 1000)
 	must(t, err)
 	for _, j := range list {
-		if cleared, err := r.Clear(t.Context(), j); err != nil || !cleared {
+		if cleared, err := r.Clear(t.Context(), []reconcile.JournaledKey{j}); err != nil || cleared != 1 {
 			t.Fatalf("clear %q: %v, %v", j.Key, cleared, err)
 		}
 	}

@@ -1007,17 +1007,31 @@ BEGIN
     RAISE EXCEPTION '% needs an approval in this epoch, under this configuration; try: migrator phase approve', into_phase USING ERRCODE = 'MG010';
 END $function$;
 
-CREATE OR REPLACE FUNCTION migrator.clear_journal(of_migration text, of_key bytea, had_changes bigint, since timestamp with time zone)
- RETURNS boolean
+CREATE OR REPLACE FUNCTION migrator.clear_journal(of_migration text, keys bytea[], had_changes bigint[], since timestamp with time zone[])
+ RETURNS bigint
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
 AS $function$
+DECLARE
+    cleared bigint;
 BEGIN
     PERFORM migrator.require('operator', of_migration);
-    -- [journal-changes]: compare-and-set on what was read before the repair.
-    DELETE FROM migrator.journal WHERE migration = of_migration AND key = of_key AND changes = had_changes AND (since IS NULL OR first_at = since);
-    RETURN FOUND;
+    -- [journal-changes]: compare-and-set on what was read before the repair. In the order in which keys are journalled:
+    -- two transactions must not wait for each other.
+    WITH mine AS (
+        SELECT j.key FROM unnest(keys, had_changes, since) AS l (key, changes, first_at)
+        JOIN migrator.journal j ON j.migration = of_migration AND j.key = l.key AND j.changes = l.changes
+            AND (l.first_at IS NULL OR j.first_at = l.first_at)
+        ORDER BY j.key FOR UPDATE OF j
+    ), gone AS (
+        DELETE FROM migrator.journal j USING mine WHERE j.migration = of_migration AND j.key = mine.key RETURNING 1
+    )
+    SELECT count(*) INTO cleared FROM gone;
+    RETURN cleared;
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.close_fields(of_migration text)

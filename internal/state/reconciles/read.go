@@ -111,16 +111,24 @@ func (r *Runs) Journal(ctx context.Context, after record.Key, limit int) ([]reco
 	return list, statedb.Explain(err)
 }
 
-// Clear removes a journalled key unless it has been journalled again since. The count
+// JournalLength counts the journalled keys.
+func (r *Runs) JournalLength(ctx context.Context) (n int64, err error) {
+	err = r.pool.QueryRow(ctx, `SELECT count(*) FROM migrator.journal WHERE migration = $1`, r.migration).Scan(&n)
+	return n, statedb.Explain(err)
+}
+
+// Clear removes journalled keys, each unless it has been journalled again since. The count
 // alone does not show that: another repairer may have cleared the key, and it may have been
 // journalled again with the same count. So Since must be equal too, unless it is zero.
-func (r *Runs) Clear(ctx context.Context, entry reconcile.JournaledKey) (bool, error) {
-	var since *time.Time
-	if !entry.Since.IsZero() {
-		since = &entry.Since
+func (r *Runs) Clear(ctx context.Context, entries []reconcile.JournaledKey) (cleared int64, err error) {
+	keys, changes, since := make([][]byte, len(entries)), make([]int64, len(entries)), make([]*time.Time, len(entries))
+	for i, e := range entries {
+		keys[i], changes[i] = []byte(e.Key), e.Changes
+		if !e.Since.IsZero() {
+			since[i] = &e.Since
+		}
 	}
 	// [journal-changes]: compare-and-set on what was read before the repair.
-	var cleared bool
-	err := r.pool.QueryRow(ctx, `SELECT migrator.clear_journal($1, $2, $3, $4)`, r.migration, []byte(entry.Key), entry.Changes, since).Scan(&cleared)
+	err = r.pool.QueryRow(ctx, `SELECT migrator.clear_journal($1, $2, $3, $4)`, r.migration, keys, changes, since).Scan(&cleared)
 	return cleared, statedb.Explain(err)
 }

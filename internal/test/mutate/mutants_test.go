@@ -407,9 +407,9 @@ local now`,
 	},
 	{
 		rule: "journal-changes", what: "the journal is cleared whatever the count",
-		file: "internal/state/migrations/00028_decisions.sql",
-		old:  "key = of_key AND changes = had_changes AND",
-		new:  "key = of_key AND had_changes > 0 AND",
+		file: "internal/state/migrations/00035_journal_pages.sql",
+		old:  "j.key = l.key AND j.changes = l.changes",
+		new:  "j.key = l.key AND l.changes > 0",
 		pkg:  "internal/state", run: "^TestClearKeepsLaterChanges$",
 	},
 	{

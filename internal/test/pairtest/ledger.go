@@ -166,13 +166,20 @@ func (r *Reconciles) Journal(_ context.Context, after record.Key, limit int) ([]
 	return page[:min(limit, len(page))], nil
 }
 
+// JournalLength implements reconcile.Ledger.
+func (r *Reconciles) JournalLength(context.Context) (int64, error) {
+	return int64(r.JournaledKeys()), nil
+}
+
 // Clear implements reconcile.Ledger.
-func (r *Reconciles) Clear(_ context.Context, entry reconcile.JournaledKey) (bool, error) {
+func (r *Reconciles) Clear(_ context.Context, entries []reconcile.JournaledKey) (cleared int64, _ error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.journal[entry.Key].Changes != entry.Changes {
-		return false, nil
+	for _, e := range entries {
+		if r.journal[e.Key].Changes == e.Changes {
+			delete(r.journal, e.Key)
+			cleared++
+		}
 	}
-	delete(r.journal, entry.Key)
-	return true, nil
+	return cleared, nil
 }
