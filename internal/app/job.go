@@ -105,7 +105,7 @@ func NewController(st *state.Store, applied *migration.Config, report func(strin
 		State: st, Migration: applied.Name, Settings: applied.Settings(),
 		FenceBudget: time.Duration(applied.Writing.FenceBudget), LockTimeout: LockTimeout(applied),
 		NotAfter: time.Duration(applied.Writing.NotAfter),
-		Report:   report,
+		Report:   report, Away: state.Away,
 	}
 }
 

@@ -121,6 +121,10 @@ type Controller struct {
 	LastRound   int64         // how many keys a return leaves to be copied while writes wait; 0: phases.LastRound
 	Poll        time.Duration // how often the fleet's acknowledgments are read; 0: 50 ms
 	Report      func(string)  // progress for an operator; may be nil
+
+	// Away reports whether an error of State means that it is not there for a moment: a wait then goes on.
+	// nil: every error ends it.
+	Away func(error) bool
 }
 
 // GatesClosedError refuses an advance whose gates are not all open.
@@ -194,16 +198,16 @@ func (c *Controller) AwaitSettled(ctx context.Context, budget time.Duration) err
 	defer tick.Stop()
 	for {
 		e, err := c.State.Snapshot(ctx, c.Migration)
-		if err != nil {
+		if err != nil && (c.Away == nil || !c.Away(err) || time.Since(began) >= budget) {
 			return err
 		}
 		// Live leases only: a lapsed one may never acknowledge. Where its instance may still be on the
 		// old route, Legal refuses the next move ([lapsed-held]).
-		if e.Fleet.Behind == 0 {
+		if err == nil && e.Fleet.Behind == 0 {
 			return nil
 		}
 		// A deadline, not a proof: the caller decides what an unsettled fleet means.
-		if waited := time.Since(began); waited >= budget {
+		if waited := time.Since(began); err == nil && waited >= budget {
 			return &UnsettledError{Route: e.Status.Route, Fleet: e.Fleet, Waited: waited.Round(time.Millisecond)}
 		}
 		select {

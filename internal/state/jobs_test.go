@@ -1,6 +1,7 @@
 package state_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -132,19 +133,28 @@ func TestARunnerThatLostItsLockCanNotSave(t *testing.T) {
 	defer release2()
 	exec(t, s, `SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'
 		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
-	if err := b.Save(t.Context(), p); err == nil {
-		t.Error("the backfill saved")
+	others, othersRuns := backfills.New(s.Pool(), testMigration), reconciles.New(s.Pool(), testMigration)
+	p2, release3, err := others.Begin(t.Context())
+	must(t, err)
+	defer release3()
+	_, release4, err := othersRuns.Begin(t.Context(), reconcile.Run{Full: true})
+	must(t, err)
+	defer release4()
+	short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := b.Save(short, p); err == nil || !strings.Contains(err.Error(), "another session has the lock") {
+		t.Errorf("the backfill saved: %v", err)
 	}
-	if err := b.Save(t.Context(), p); err == nil || !strings.Contains(err.Error(), "another run may have begun") {
-		t.Errorf("the backfill saved again: %v", err)
+	p2.Finished = time.Now()
+	must(t, others.Save(t.Context(), p2))
+	release3()
+	release4()
+	// They take the lock again, and find that their work went to another process.
+	if err := b.Save(t.Context(), p); !errors.Is(err, backfill.ErrNotReady) {
+		t.Errorf("the backfill undid another's: %v", err)
 	}
-	if err := r.Save(t.Context(), run, nil); err == nil {
-		t.Error("the reconcile run saved")
-	}
-	if _, again, err := backfills.New(s.Pool(), testMigration).Begin(t.Context()); err != nil {
-		t.Errorf("the next one: %v", err)
-	} else {
-		again()
+	if err := r.Save(t.Context(), run, nil); err == nil || !strings.Contains(err.Error(), "taken its place") {
+		t.Errorf("the run saved: %v", err)
 	}
 }
 

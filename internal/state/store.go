@@ -119,3 +119,7 @@ func (s *Store) Epochs(ctx context.Context, migration string, limit int) ([]Epoc
 		return e, err
 	})
 }
+
+// Away reports whether an error means that the state database is not there for a moment, as during a restart or
+// a failover.
+func Away(err error) bool { return statedb.Away(err) }

@@ -52,9 +52,10 @@ func Exclusive(ctx context.Context, pool *pgxpool.Pool, migration string, patien
 // session has it. The job saves through that connection: a process that no longer has
 // the lock can't save.
 type JobLock struct {
-	mu   sync.Mutex
-	conn *pgx.Conn
-	job  string
+	mu     sync.Mutex
+	conn   *pgx.Conn // nil: released
+	config *pgx.ConnConfig
+	job    string
 }
 
 // ErrReleased refuses a use of a JobLock that was released.
@@ -64,23 +65,11 @@ var ErrReleased = errors.New("the lock of this run was released")
 func TakeJob(ctx context.Context, pool *pgxpool.Pool, job string) (*JobLock, error) {
 	cfg := pool.Config().ConnConfig.Copy()
 	cfg.RuntimeParams["application_name"] = "migrator " + job
-	conn, err := pgx.ConnectConfig(ctx, cfg)
-	if err != nil {
-		return nil, fmt.Errorf("connect to the state database: %w", err)
+	conn, err := connectJob(ctx, cfg, job)
+	if err != nil || conn == nil {
+		return nil, err
 	}
-	r := &JobLock{conn: conn, job: job}
-	// Without keepalives, a process whose machine vanished would keep the lock for two hours.
-	_, err = conn.Exec(ctx, `SELECT set_config('tcp_keepalives_idle', '10', false),
-		set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '3', false)`)
-	got := false
-	if err == nil {
-		err = conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(hashtextextended('migrator job ' || $1, 0))`, job).Scan(&got)
-	}
-	if err != nil || !got {
-		r.close(false)
-		return nil, Explain(err)
-	}
-	return r, nil
+	return &JobLock{conn: conn, config: cfg, job: job}, nil
 }
 
 // Do runs f in a transaction of the lock's own connection.
@@ -98,24 +87,81 @@ func (r *JobLock) Do(ctx context.Context, f func(tx pgx.Tx) error) error {
 	return Explain(pgx.BeginTxFunc(ctx, r.conn, ReadCommitted, f))
 }
 
-// Release gives up the lock and closes its connection.
-func (r *JobLock) Release() { r.close(true) }
-
-// close unlocks first: the database may notice the end of a connection only after the
-// next run has asked for the lock.
-func (r *JobLock) close(unlock bool) {
+// Persist is Do for an f that does no harm when it is done twice. While the state database is away it waits; then
+// it takes the lock again, over another connection. retaken is called after that, before f: another
+// process may have had the job meanwhile.
+func (r *JobLock) Persist(ctx context.Context, retaken func(), f func(tx pgx.Tx) error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.conn == nil {
-		return
+	return Persist(ctx, func() error {
+		if r.conn == nil {
+			return ErrReleased
+		}
+		if r.conn.IsClosed() {
+			if err := r.retake(ctx); err != nil {
+				return err
+			}
+			retaken()
+		}
+		return Explain(pgx.BeginTxFunc(ctx, r.conn, ReadCommitted, f))
+	})
+}
+
+// retake takes the lock over another connection.
+func (r *JobLock) retake(ctx context.Context) error {
+	conn, err := connectJob(ctx, r.config, r.job)
+	switch {
+	case err != nil:
+		return err
+	case conn == nil: // by another process, or by the old session, whose end the server has not seen yet
+		return fmt.Errorf("another session has the lock of %s: %w", r.job, errConnClosed)
 	}
+	r.conn = conn
+	return nil
+}
+
+// errConnClosed reports that a job has lost the connection that had its lock.
+var errConnClosed = errors.New("the connection to the state database was closed")
+
+// connectJob returns a connection that has the lock of a job; nil if another session has it.
+func connectJob(ctx context.Context, config *pgx.ConnConfig, job string) (*pgx.Conn, error) {
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the state database: %w", err)
+	}
+	// Without keepalives, a process whose machine vanished would keep the lock for two hours.
+	_, err = conn.Exec(ctx, `SELECT set_config('tcp_keepalives_idle', '10', false),
+		set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '3', false)`)
+	got := false
+	if err == nil {
+		err = conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(hashtextextended('migrator job ' || $1, 0))`, job).Scan(&got)
+	}
+	if err != nil || !got {
+		closeJob(conn, false)
+		return nil, Explain(err)
+	}
+	return conn, nil
+}
+
+// closeJob unlocks first: the database may notice the end of a connection only after the
+// next run has asked for the lock.
+func closeJob(conn *pgx.Conn, unlock bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if unlock {
-		_, _ = r.conn.Exec(ctx, `SELECT pg_advisory_unlock_all()`)
+		_, _ = conn.Exec(ctx, `SELECT pg_advisory_unlock_all()`)
 	}
-	_ = r.conn.Close(ctx)
-	r.conn = nil
+	_ = conn.Close(ctx)
+}
+
+// Release gives up the lock and closes its connection.
+func (r *JobLock) Release() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.conn != nil {
+		closeJob(r.conn, true)
+		r.conn = nil
+	}
 }
 
 // JobHolder names the session that has the job, for the error that refuses a second

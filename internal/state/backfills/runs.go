@@ -164,15 +164,7 @@ func (b *Runs) Save(ctx context.Context, p backfill.Progress) error {
 	}
 	saved := slices.Clone(p.Chunks)
 	finished := !p.Finished.IsZero()
-	var chunks *string
-	if !slices.Equal(saved, b.chunks) {
-		doc, err := json.Marshal(saved)
-		if err != nil {
-			return err
-		}
-		text := string(doc)
-		chunks = &text
-	}
+	changed := !slices.Equal(saved, b.chunks)
 	p.Chunks = nil
 	progress, err := json.Marshal(p)
 	if err != nil {
@@ -180,16 +172,27 @@ func (b *Runs) Save(ctx context.Context, p backfill.Progress) error {
 	}
 	// [backfill-alone]: a process that no longer has the lock can't save. [backfill-reentry]: nor
 	// can one whose migration has been back in legacy since the run began.
-	err = b.lock.Do(ctx, func(tx pgx.Tx) error {
+	// A process that had the job while the lock was lost may have stored other chunks.
+	retaken := func() { changed = true }
+	err = b.lock.Persist(ctx, retaken, func(tx pgx.Tx) error {
+		var chunks *string
+		if changed {
+			doc, err := json.Marshal(saved)
+			if err != nil {
+				return err
+			}
+			text := string(doc)
+			chunks = &text
+		}
 		tag, err := tx.Exec(ctx, `UPDATE migrator.backfills b SET progress = $3::jsonb, chunks = coalesce($4::jsonb, chunks),
 				finished_at = CASE WHEN $5 THEN coalesce(finished_at, clock_timestamp()) END
-			WHERE id = $2 AND migration = $1 AND void_at IS NULL
+			WHERE id = $2 AND migration = $1 AND void_at IS NULL AND (finished_at IS NULL OR $5)
 			  AND epoch > (SELECT coalesce(max(e.epoch), 0) FROM migrator.epochs e WHERE e.migration = $1 AND e.phase = 'legacy')
 			  AND epoch >= (SELECT m.fields_epoch FROM migrator.migrations m WHERE m.name = $1)`,
 			b.migration, p.ID, string(progress), chunks, finished)
 		if err == nil && tag.RowsAffected() == 0 {
 			return hint.Errorf(hint.Hint{Do: hint.BackfillRun, Text: "in shadow-write or dual-read"},
-				"%w: since backfill %d began it has been back in legacy, its columns were changed, or legacy may have lost transactions", backfill.ErrNotReady, p.ID)
+				"%w: since backfill %d began it has been back in legacy, its columns were changed, legacy may have lost transactions, or another process has finished it", backfill.ErrNotReady, p.ID)
 		}
 		return err
 	})

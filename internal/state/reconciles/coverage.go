@@ -22,7 +22,7 @@ func (r *Runs) Cover(ctx context.Context, run int64, covered []reconcile.Covered
 	if r.lock == nil {
 		return statedb.ErrReleased
 	}
-	return r.lock.Do(ctx, func(tx pgx.Tx) error {
+	return r.lock.Persist(ctx, func() {}, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `DELETE FROM migrator.reconcile_coverage WHERE run = $1`, run); err != nil {
 			return err
 		}

@@ -26,7 +26,7 @@ func (r *Runs) Enqueue(ctx context.Context, run int64, terms reconcile.Terms, jo
 	if err != nil {
 		return err
 	}
-	return r.lock.Do(ctx, func(tx pgx.Tx) error {
+	return r.lock.Persist(ctx, func() {}, func(tx pgx.Tx) error {
 		b := &pgx.Batch{}
 		b.Queue(`DELETE FROM migrator.reconcile_jobs WHERE run = $1`, run)
 		b.Queue(`UPDATE migrator.reconcile_runs SET terms = $3::jsonb WHERE id = $2 AND migration = $1`, r.migration, run, string(about))
@@ -50,6 +50,11 @@ func (r *Runs) Enqueue(ctx context.Context, run int64, terms reconcile.Terms, jo
 
 // Resumed implements reconcile.Jobs.
 func (r *Runs) Resumed(ctx context.Context, run int64) (was reconcile.Resumed, err error) {
+	err = statedb.Persist(ctx, func() error { was, err = r.resumed(ctx, run); return err })
+	return was, err
+}
+
+func (r *Runs) resumed(ctx context.Context, run int64) (was reconcile.Resumed, err error) {
 	var terms string
 	err = r.pool.QueryRow(ctx, `SELECT r.terms::text, count(j.number), count(*) FILTER (WHERE j.state = 'done'),
 			coalesce(sum(j.checked) FILTER (WHERE j.settled), 0)::bigint, coalesce(sum(j.suspected) FILTER (WHERE j.settled), 0)
@@ -76,9 +81,15 @@ const jobsPoll = 250 * time.Millisecond
 func (r *Runs) Work(ctx context.Context, run int64, workers int,
 	compare func(context.Context, reconcile.Job) (*reconcile.Tally, error), done func(reconcile.Job, *reconcile.Tally) error,
 ) error {
-	left, counted, config, err := r.unfinishedJobs(ctx, run)
-	if err != nil || len(left) == 0 {
+	var left map[int]bool
+	var counted []int32
+	var config string
+	err := statedb.Persist(ctx, func() (err error) {
+		left, counted, config, err = r.unfinishedJobs(ctx, run)
 		return statedb.Explain(err)
+	})
+	if err != nil || len(left) == 0 {
+		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	working, enough := context.WithCancel(ctx)
@@ -132,7 +143,11 @@ func (r *Runs) Work(ctx context.Context, run int64, workers int,
 			if _, err := r.WaitWhilePaused(ctx, run); err != nil {
 				return err
 			}
-			others, err := r.finished(ctx, run, counted, c.name)
+			var others []finishedJob
+			err := statedb.Persist(ctx, func() (err error) {
+				others, err = r.finished(ctx, run, counted, c.name)
+				return err
+			})
 			if err != nil {
 				return err
 			}
@@ -220,9 +235,11 @@ func (r *Runs) clearNames(ctx context.Context, run int64, counted []int32, n int
 	if n == 0 {
 		return nil
 	}
-	_, err := r.pool.Exec(ctx, `UPDATE migrator.reconcile_jobs SET names = NULL WHERE run = $1 AND number = ANY ($2) AND names IS NOT NULL`,
-		run, counted[max(0, len(counted)-n):])
-	return statedb.Explain(err)
+	return statedb.Persist(ctx, func() error {
+		_, err := r.pool.Exec(ctx, `UPDATE migrator.reconcile_jobs SET names = NULL WHERE run = $1 AND number = ANY ($2) AND names IS NOT NULL`,
+			run, counted[max(0, len(counted)-n):])
+		return statedb.Explain(err)
+	})
 }
 
 func keys(raw [][]byte) []record.Key {

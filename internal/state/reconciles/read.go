@@ -92,7 +92,12 @@ func (r *Runs) Findings(ctx context.Context, id int64, limit int) ([]reconcile.F
 
 // Journal returns up to limit journalled keys greater than after, in the order of
 // their bytes; "" starts, and is itself returned first if it is there.
-func (r *Runs) Journal(ctx context.Context, after record.Key, limit int) ([]reconcile.JournaledKey, error) {
+func (r *Runs) Journal(ctx context.Context, after record.Key, limit int) (list []reconcile.JournaledKey, err error) {
+	err = statedb.Persist(ctx, func() error { list, err = r.journal(ctx, after, limit); return err })
+	return list, err
+}
+
+func (r *Runs) journal(ctx context.Context, after record.Key, limit int) ([]reconcile.JournaledKey, error) {
 	rows, err := r.pool.Query(ctx, `SELECT key, version, changes, reason, first_at FROM migrator.journal
 		WHERE migration = $1 AND (key > $2 OR $2 = ''::bytea) ORDER BY key LIMIT $3`, r.migration, []byte(after), limit)
 	if err != nil {
@@ -113,8 +118,10 @@ func (r *Runs) Journal(ctx context.Context, after record.Key, limit int) ([]reco
 
 // JournalLength counts the journalled keys.
 func (r *Runs) JournalLength(ctx context.Context) (n int64, err error) {
-	err = r.pool.QueryRow(ctx, `SELECT count(*) FROM migrator.journal WHERE migration = $1`, r.migration).Scan(&n)
-	return n, statedb.Explain(err)
+	err = statedb.Persist(ctx, func() error {
+		return statedb.Explain(r.pool.QueryRow(ctx, `SELECT count(*) FROM migrator.journal WHERE migration = $1`, r.migration).Scan(&n))
+	})
+	return n, err
 }
 
 // Clear removes journalled keys, each unless it has been journalled again since. The count
@@ -129,6 +136,8 @@ func (r *Runs) Clear(ctx context.Context, entries []reconcile.JournaledKey) (cle
 		}
 	}
 	// [journal-changes]: compare-and-set on what was read before the repair.
-	err = r.pool.QueryRow(ctx, `SELECT migrator.clear_journal($1, $2, $3, $4)`, r.migration, keys, changes, since).Scan(&cleared)
-	return cleared, statedb.Explain(err)
+	err = statedb.Persist(ctx, func() error {
+		return statedb.Explain(r.pool.QueryRow(ctx, `SELECT migrator.clear_journal($1, $2, $3, $4)`, r.migration, keys, changes, since).Scan(&cleared))
+	})
+	return cleared, err
 }

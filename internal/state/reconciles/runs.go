@@ -176,7 +176,7 @@ func (r *Runs) Save(ctx context.Context, run reconcile.Run, found []reconcile.Fi
 	}
 	// Through the session of the lock: a process that was frozen until another run began can't
 	// overwrite it. Counts and findings commit together, so a resumed run counts none twice.
-	return r.lock.Do(ctx, func(tx pgx.Tx) error {
+	return r.lock.Persist(ctx, func() {}, func(tx pgx.Tx) error {
 		// First: those of a finished run stay as they are.
 		if err := addFindings(ctx, tx, run.ID, found); err != nil {
 			return err
@@ -186,14 +186,14 @@ func (r *Runs) Save(ctx context.Context, run reconcile.Run, found []reconcile.Fi
 				refused = $14, places = $15, recent = $16, recent_different = $17, recent_only = $18,
 				status = CASE WHEN status = 'cancelled' OR $3 = 'running' THEN status ELSE $3 END,
 				finished_at = CASE WHEN $3 <> 'running' OR status = 'cancelled' THEN coalesce(finished_at, clock_timestamp()) END
-			WHERE id = $2 AND migration = $1`, r.migration, run.ID, string(run.Status), run.Checked, run.Scanned, run.Suspects,
+			WHERE id = $2 AND migration = $1 AND (status <> 'stopped' OR $3 = 'stopped')`, r.migration, run.ID, string(run.Status), run.Checked, run.Scanned, run.Suspects,
 			run.Differences, run.Repaired, string(classes), statedb.CleanText(run.Error), run.Expected, run.Unsettled, run.Journaled,
 			statedb.CleanText(run.Refused), run.Places, run.Recent, run.RecentDifferent, run.RecentOnly)
 		if err != nil {
 			return err
 		}
 		if tag.RowsAffected() == 0 {
-			return fmt.Errorf("%s has no reconcile run %d", r.migration, run.ID)
+			return fmt.Errorf("%s has no reconcile run %d that goes on: another process may have taken its place", r.migration, run.ID)
 		}
 		if len(settled) > 0 {
 			_, err := tx.Exec(ctx, `UPDATE migrator.reconcile_jobs SET settled = true, suspects = NULL, ahead = NULL, names = NULL

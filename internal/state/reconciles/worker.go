@@ -232,28 +232,35 @@ func (c *workerPool) complete(ctx context.Context, h *held, t *reconcile.Tally) 
 		}
 	}
 	// Compare-and-set on the attempt: the result of a worker whose heartbeat expired is dropped, or
-	// its records would be counted twice.
-	tag, err := c.r.pool.Exec(ctx, `UPDATE migrator.reconcile_jobs SET state = 'done', attempt = NULL,
-			checked = $4, suspected = $5, suspects = $6, ahead = $7, names = $8, error = ''
-		WHERE run = $1 AND number = $2 AND attempt = $3::uuid`, h.Run, h.Number, h.attempt,
-		t.Checked, len(t.Suspects), rawKeys(t.Suspects), rawKeys(t.Ahead), names)
-	if err == nil && tag.RowsAffected() == 0 {
-		return errReassigned
-	}
-	return statedb.Explain(err)
+	// its records would be counted twice. A row that this process has completed is the same job's, of an
+	// attempt of which it did not learn that it was stored.
+	return statedb.Persist(ctx, func() error {
+		tag, err := c.r.pool.Exec(ctx, `UPDATE migrator.reconcile_jobs SET state = 'done', attempt = NULL,
+				checked = $4, suspected = $5, suspects = $6, ahead = $7, names = $8, error = ''
+			WHERE run = $1 AND number = $2 AND (attempt = $3::uuid OR state = 'done' AND worker = $9)`, h.Run, h.Number, h.attempt,
+			t.Checked, len(t.Suspects), rawKeys(t.Suspects), rawKeys(t.Ahead), names, c.name)
+		if err == nil && tag.RowsAffected() == 0 {
+			return errReassigned
+		}
+		return statedb.Explain(err)
+	})
 }
 
 // giveBack makes the job wait for any worker, and wakes one at once. River's own snooze and retry
 // wake no other process: it would find the job at its next poll.
 func (c *workerPool) giveBack(ctx context.Context, h *held) error {
-	return statedb.Explain(pgx.BeginTxFunc(ctx, c.r.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
+	return statedb.Persist(ctx, func() error { return statedb.Explain(c.backToQueue(ctx, h)) })
+}
+
+func (c *workerPool) backToQueue(ctx context.Context, h *held) error {
+	return pgx.BeginTxFunc(ctx, c.r.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `SELECT FROM migrator.reconcile_jobs WHERE run = $1 AND number = $2 AND attempt = $3::uuid FOR UPDATE`,
 			h.Run, h.Number, h.attempt)
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
 		}
 		return requeue(ctx, tx, h.jobArgs)
-	}))
+	})
 }
 
 // fail records a failure, whose job waits again for River's retry; or, after the last attempt or

@@ -171,14 +171,9 @@ local now`,
 	{
 		rule: "backfill-alone", what: "a run without its lock saves",
 		file: "internal/statedb/lock.go",
-		old: `	if r.conn.IsClosed() {
-`,
-		new: `	if r.conn.IsClosed() {
-		return nil
-	}
-	if r.conn.IsClosed() {
-`,
-		pkg: "internal/state", run: "^TestARunnerThatLostItsLockCanNotSave$",
+		old:  "if err != nil || !got {",
+		new:  "if err != nil {",
+		pkg:  "internal/state", run: "^TestARunnerThatLostItsLockCanNotSave$",
 	},
 	{
 		rule: "backfill-moved", what: "rewritten storage is read on",
