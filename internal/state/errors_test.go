@@ -11,8 +11,11 @@ import (
 	"github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
 
+	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/backfills"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
@@ -163,6 +166,31 @@ func TestAStandbyThatIsNotYetPromotedIsNamed(t *testing.T) {
 	exec(t, s, `SELECT pg_promote()`)
 	if _, err := move(t.Context(), s, shadowWrite); err != nil {
 		t.Errorf("after the promotion: %v", err)
+	}
+}
+
+// TestAStateThatIsSetReadOnlyIsNotWritten, not even by transactions that choose their own mode.
+func TestAStateThatIsSetReadOnlyIsNotWritten(t *testing.T) {
+	t.Parallel()
+	s, dbURL := open(t)
+	a := join(t, s, "a", pgfleet.Options{})
+	walk(t, s, []*instance{a}, shadowWrite)
+	exec(t, s, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$`)
+	s, err := state.Open(t.Context(), dbURL)
+	must(t, err)
+	defer s.Close()
+	if !strings.Contains(s.HealthWarning(), "default_transaction_read_only") {
+		t.Errorf("%q", s.HealthWarning())
+	}
+	_, err = move(t.Context(), s, dualRead)
+	wants(t, err, "read-only", "default_transaction_read_only")
+	f := pgfleet.New(s.Pool(), testMigration, pgfleet.Options{})
+	_, err = f.Journal(t.Context(), []dual.JournalEntry{{Key: "k"}})
+	wants(t, err, "read-only")
+	_, _, err = backfills.New(s.Pool(), testMigration).Begin(t.Context())
+	wants(t, err, "read-only")
+	if st, err := s.Status(t.Context(), testMigration); err != nil || st.Route.Phase != phases.ShadowWrite || st.JournalKeys != 0 {
+		t.Errorf("%+v, %v", st, err)
 	}
 }
 

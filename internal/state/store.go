@@ -17,10 +17,11 @@ import (
 // Store is the state of all migrations, for operators' commands and the daemon.
 // Applications use a Fleet.
 type Store struct {
-	pool    *pgxpool.Pool
-	took    time.Duration
-	standby bool
-	schema  int64
+	pool     *pgxpool.Pool
+	took     time.Duration
+	standby  bool
+	readOnly bool // by its setting
+	schema   int64
 }
 
 // Open connects to the state database. ErrNoSchema, ErrOlder or ErrNewer when its
@@ -53,7 +54,7 @@ func open(ctx context.Context, url string, oldest int64) (*Store, error) {
 		}
 		return nil, err
 	}
-	err = pool.QueryRow(ctx, `SELECT pg_is_in_recovery()`).Scan(&s.standby)
+	err = pool.QueryRow(ctx, `SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only')::bool`).Scan(&s.standby, &s.readOnly)
 	if err != nil {
 		pool.Close()
 		return nil, statedb.Explain(err)
@@ -70,6 +71,8 @@ func (s *Store) HealthWarning() string {
 		return fmt.Sprintf("the state database's schema has version %d, this binary is made for %d: it rolls back, and can do no more before migrator init", s.schema, binaryVersion())
 	case s.standby:
 		return "the state database is a read-only standby: its data may be stale, and it accepts no changes"
+	case s.readOnly:
+		return "the state database is set read-only (default_transaction_read_only): it accepts no changes"
 	case s.took > statedb.SlowFrom:
 		return fmt.Sprintf("the state database is slow: connecting and three short queries took %s", s.took.Round(10*time.Millisecond))
 	}

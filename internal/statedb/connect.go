@@ -90,15 +90,16 @@ func ExplainFor(err error, grant hint.Action) error {
 		}
 	case pgfail.ReadOnly, pgfail.NotSupported:
 		return hint.Errorf(hint.Hint{Text: "the URL of the primary, or target_session_attrs=read-write and all hosts in it, or wait until the standby is promoted"},
-			"the state database is read-only (a standby, or it is being failed over): nothing was changed: %w", err)
+			"the state database is read-only (a standby, default_transaction_read_only is on, or it is being failed over): nothing was changed: %w", err)
 	}
 	return err
 }
 
 // ReadCommitted is the isolation under which a statement sees what was committed
 // while it waited for a lock. Decisions made under a lock rest on it, whatever the
-// database's default is.
-var ReadCommitted = pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
+// database's default is. It asks for no access mode: a state that was set read-only
+// (default_transaction_read_only), as before a move to another server, takes no writes.
+var ReadCommitted = pgx.TxOptions{IsoLevel: pgx.ReadCommitted}
 
 // RepeatableRead is the isolation under which all reads see one moment.
 var RepeatableRead = pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
