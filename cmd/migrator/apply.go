@@ -41,7 +41,9 @@ another backfill is needed. In later phases roll back to dual-read first.`,
 				return err
 			}
 			defer store.Close()
-			if liftFence != "" {
+			if liftFence != "" && c.dryRun {
+				c.note("the fence of attempt %s would be lifted first", liftFence)
+			} else if liftFence != "" {
 				if err := app.LiftOrphan(ctx, store, m, liftFence); err != nil {
 					return err
 				}
@@ -66,6 +68,9 @@ another backfill is needed. In later phases roll back to dual-read first.`,
 				if a.Created {
 					verb = "created"
 				}
+				if c.dryRun {
+					verb = "nothing was changed; would be " + verb + ":"
+				}
 				c.printf("%s %s: %s (epoch %d), config hash %s\n", verb, m.Name, a.Status.Route, a.Status.Route.Epoch, humanize.Short(a.Status.ConfigHash))
 				c.printApplied(a)
 				if a.Status.FieldsOpen {
@@ -79,7 +84,7 @@ another backfill is needed. In later phases roll back to dual-read first.`,
 	cmd.Flags().StringArrayVar(&columns.Add, "add-field", nil, "move this column of legacy too, from now on; may be repeated")
 	cmd.Flags().StringArrayVar(&columns.Drop, "drop-field", nil, "do not move this column any more, which the migration file excludes or the table has lost; may be repeated")
 	cmd.Flags().BoolVar(&takeOver, "take-over", false, "take the target's keys from the migration that has them, which then stops to use the target: only if it is over, or its state database no longer exists")
-	return cmd
+	return c.canDryRun(cmd)
 }
 
 // printApplied prints what was stored of a changed migration file.

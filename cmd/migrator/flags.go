@@ -1,7 +1,10 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/stranglerfig/migrator/migration"
 )
@@ -21,6 +24,19 @@ func inRange(all ...numbered) error {
 		}
 	}
 	return nil
+}
+
+// swallowed refuses a value that is one of the command's own flags: --force --full has left out the reason,
+// and would do without --full.
+func swallowed(cmd *cobra.Command) (err error) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		name, _, _ := strings.Cut(f.Value.String(), "=")
+		long, isLong := strings.CutPrefix(name, "--")
+		if isLong && cmd.Flags().Lookup(long) != nil {
+			err = usageTry(try("--%s='...' %s", f.Name, name), "--%s has taken %s as its value, which is another flag", f.Name, name)
+		}
+	})
+	return err
 }
 
 // Ranges of flags that several commands have. 0 workers: the migration file's number.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/humanize"
+	"github.com/stranglerfig/migrator/internal/oneline"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -72,19 +73,24 @@ func (c *cli) printFleet(leases []phases.Lease, epoch int64) {
 
 func newEvict(c *cli) *cobra.Command {
 	var reason, migration string
-	var force bool
+	var force, lapsed, yes bool
 	cmd := &cobra.Command{
-		Use:   "evict INSTANCE",
-		Short: "Remove a lapsed instance that you confirm has stopped",
+		Use:   "evict INSTANCE|--lapsed",
+		Short: "Remove lapsed instances that you confirm have stopped",
 		Long: `Ends the lease of an instance that expired without leaving, so that the migration can
-continue. Make sure first that the process has stopped: migrator cannot check that.
-Its queued writes may never reach the target, so cutover then needs a full reconcile.
+continue; with --lapsed the leases of all such instances. Make sure first that the processes
+have stopped: migrator cannot check that. Their queued writes may never reach the target, so
+cutover then needs a full reconcile, begun once writing.not_after has passed: status says from
+when it counts. An instance that was evicted before stays so: the command may be repeated.
 
 With --force, an instance that still renews its lease can't any more. Its lease counts
 until it expires: a process that runs all the same then goes on as without a lease.`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 1 || args[0] == "" {
-				return usageTry(hint.Hint{Do: hint.FleetList}, "name one instance")
+			switch {
+			case lapsed && (len(args) > 0 || force):
+				return usageTry(try("%s --lapsed --reason '...'", cmd.CommandPath()), "--lapsed takes neither an instance nor --force")
+			case !lapsed && (len(args) != 1 || args[0] == ""):
+				return usageTry(hint.Hint{Do: hint.FleetList}, "name one instance, or all that have lapsed with --lapsed")
 			}
 			return nil
 		},
@@ -92,20 +98,53 @@ until it expires: a process that runs all the same then goes on as without a lea
 			if strings.TrimSpace(reason) == "" {
 				return usageTry(try("--reason 'the host was switched off'"), "an eviction needs a reason")
 			}
-			var named []string
-			if migration != "" {
-				named = []string{migration}
-			}
 			return c.withState(func(ctx context.Context, store *state.Store, name string) error {
+				if lapsed {
+					return c.evictLapsed(ctx, store, name, reason, yes)
+				}
 				if err := store.Evict(ctx, name, args[0], reason, force); err != nil {
 					return err
 				}
 				return c.changed(args[0], "evicted")
-			})(cmd, named)
+			})(cmd, named(migration))
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "how you know that it has stopped, for the history")
 	cmd.Flags().BoolVar(&force, "force", false, "also an instance that still renews its lease")
+	cmd.Flags().BoolVar(&lapsed, "lapsed", false, "every instance whose lease has lapsed")
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "with --lapsed: don't ask; needed without a terminal")
 	cmd.Flags().StringVarP(&migration, "migration", "m", "", "the migration, if there are several")
-	return cmd
+	return c.canDryRun(cmd)
+}
+
+func (c *cli) evictLapsed(ctx context.Context, store *state.Store, name, reason string, yes bool) error {
+	st, err := store.Snapshot(ctx, name)
+	if err != nil {
+		return err
+	}
+	if n := len(st.Fleet.Lapsed); n > 0 {
+		question := fmt.Sprintf("Have all of these stopped: %s?", oneline.Within(join(st.Fleet.Lapsed), maxErrorLine))
+		if err := c.confirmUnlessDry(ctx, yes, question); err != nil {
+			return err
+		}
+	}
+	evicted, err := store.EvictLapsed(ctx, name, reason)
+	if err != nil {
+		return err
+	}
+	result := struct {
+		Migration string   `json:"migration"`
+		Evicted   []string `json:"evicted"`
+		DryRun    bool     `json:"dry_run,omitempty"`
+	}{name, append([]string{}, evicted...), c.dryRun}
+	return c.show(result, func() {
+		for _, instance := range evicted {
+			c.printf("%s\n", instance)
+		}
+		verb := "evicted"
+		if c.dryRun {
+			verb = "nothing was changed; would be evicted:"
+		}
+		c.printf("%s %s of %s\n", verb, humanize.Counted(len(evicted), "instance"), name)
+	})
 }

@@ -78,14 +78,17 @@ repeat that after an upgrade.`,
 				return err
 			}
 			result := struct {
-				From int64 `json:"from"`
-				To   int64 `json:"to"`
-			}{from, to}
+				From   int64 `json:"from"`
+				To     int64 `json:"to"`
+				DryRun bool  `json:"dry_run,omitempty"`
+			}{from, to, c.dryRun}
 			return c.show(result, func() {
-				switch from {
-				case to:
+				switch {
+				case from == to:
 					c.printf("the state schema is already at version %d\n", to)
-				case 0:
+				case c.dryRun:
+					c.printf("nothing was changed; the state schema would go from version %d to %d\n", from, to)
+				case from == 0:
 					c.printf("created the state schema at version %d\n", to)
 				default:
 					c.printf("upgraded the state schema from version %d to %d\n", from, to)
@@ -94,5 +97,5 @@ repeat that after an upgrade.`,
 		},
 	}
 	g.register(cmd.Flags())
-	return cmd
+	return c.canDryRun(cmd)
 }

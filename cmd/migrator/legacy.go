@@ -21,7 +21,8 @@ never gave, which refuse its next writes as older. The daemon finds this within 
 raises the era by itself; without one, run this before the application writes again.
 
 The migration is marked unclean: cutover waits for a full reconcile, which finds what the
-target has and legacy lost. It is refused while a fence is raised: lifting it raises the era.`,
+target has and legacy lost. It may be repeated: each time the era is raised above the last one,
+since a second loss looks like the first. It is refused while a fence is raised: lifting it raises the era.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
@@ -35,17 +36,27 @@ target has and legacy lost. It is refused while a fence is raised: lifting it ra
 			} else if attempt != "" {
 				return usageTry(hint.Hint{Do: hint.RollbackToGrace}, "the fence of attempt %s is raised: lifting it raises the era", attempt)
 			}
-			if err := c.confirm(ctx, yes, "Has legacy of "+j.Config.Name+" lost transactions?"); err != nil {
+			if err := c.confirmUnlessDry(ctx, yes, "Has legacy of "+j.Config.Name+" lost transactions?"); err != nil {
 				return err
 			}
 			era, err := j.LoseLegacy(ctx, "an operator reported that legacy has lost transactions")
 			if err != nil {
 				return err
 			}
-			result := map[string]any{"migration": j.Config.Name, "era": era}
-			return c.show(result, func() { c.printf("%s: legacy's writes are of era %d now\n", j.Config.Name, era) })
+			result := struct {
+				Migration string `json:"migration"`
+				Era       uint32 `json:"era"`
+				DryRun    bool   `json:"dry_run,omitempty"`
+			}{j.Config.Name, era, c.dryRun}
+			return c.show(result, func() {
+				if c.dryRun {
+					c.printf("%s: legacy's writes are of era %d, which would be raised; nothing was changed\n", j.Config.Name, era)
+					return
+				}
+				c.printf("%s: legacy's writes are of era %d now\n", j.Config.Name, era)
+			})
 		},
 	}
-	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask")
-	return cmd
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask; needed without a terminal")
+	return c.canDryRun(cmd)
 }

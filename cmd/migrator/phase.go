@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -103,7 +104,7 @@ The step from grace to retain fences legacy: it refuses writes from then on.`,
 			defer done()
 			a.Read = &ctl.Snapshot
 			step, err := ctl.Advance(ctx, a)
-			if err == nil && step.Done {
+			if err == nil && (step.Done || step.Already()) {
 				err = ctl.AwaitSettled(ctx, settle)
 			}
 			if printErr := c.printStep(step, dryRun); printErr != nil {
@@ -139,6 +140,8 @@ func parseStep(command, to, percent string, phase *phases.Phase, p *phases.Perce
 func (c *cli) printStep(step control.Step, dryRun bool) error {
 	return c.show(step, func() {
 		switch {
+		case step.Already():
+			c.printf("it is at %s (epoch %d): nothing was changed\n", step.To, step.To.Epoch)
 		case step.Done:
 			c.printf("%s → %s (epoch %d)\n", step.From, step.To, step.To.Epoch)
 		case dryRun:
@@ -196,11 +199,15 @@ rollback leads on to dual-read. There is no rollback from complete.`,
 			if rehearse {
 				return c.rehearse(ctx, ctl)
 			}
-			if err := c.confirmRollback(ctx, ctl, r, yes); err != nil {
+			ctl.DryRun = c.dryRun
+			if err := c.confirmRollback(ctx, ctl, r, yes || c.dryRun); err != nil {
 				return err
 			}
 			began := time.Now()
 			moves, err := ctl.Rollback(ctx, r)
+			if c.dryRun {
+				return errors.Join(c.showMoves(moves, began, 0, false, ""), err)
+			}
 			setAside := c.setAsideSince(ctx, ctl)
 			and := ""
 			if setAside > 0 {
@@ -223,8 +230,8 @@ rollback leads on to dual-read. There is no rollback from complete.`,
 	f.StringVar(&missing, "accept-missing", "", "how many `records` the target may have lost")
 	f.BoolVar(&rehearse, "rehearse", false, "from retain: list what legacy would refuse, change nothing")
 	f.BoolVar(&aside, "set-aside", false, "from retain: leave what legacy refuses in a table of its database")
-	f.BoolVarP(&yes, "yes", "y", false, "don't ask")
-	return cmd
+	f.BoolVarP(&yes, "yes", "y", false, "don't ask; needed without a terminal")
+	return c.canDryRun(cmd)
 }
 
 // confirmRollback asks, with what the rollback costs, unless there is nothing to do.
@@ -253,8 +260,17 @@ func (c *cli) showMoves(moves []phases.Route, began time.Time, setAside int64, w
 		Moves    []phases.Route `json:"moves"`
 		Seconds  float64        `json:"seconds"`
 		SetAside int64          `json:"set_aside,omitempty"`
-	}{append([]phases.Route{}, moves...), took.Seconds(), setAside}
+		DryRun   bool           `json:"dry_run,omitempty"`
+	}{append([]phases.Route{}, moves...), took.Seconds(), setAside, c.dryRun}
 	return c.show(result, func() {
+		for _, move := range moves {
+			if c.dryRun {
+				c.printf("%s would be moved to\n", move)
+			}
+		}
+		if c.dryRun {
+			c.printf("nothing was changed\n")
+		}
 		if whole && len(moves) > 0 {
 			last := moves[len(moves)-1]
 			c.printf("%s (epoch %d), settled after %s%s\n", last, last.Epoch, humanize.Span(took), and)
@@ -304,7 +320,7 @@ func newPause(c *cli) *cobra.Command {
 		}),
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the history and for the next operator")
-	return cmd
+	return c.canDryRun(cmd)
 }
 
 func newResume(c *cli) *cobra.Command {
@@ -321,7 +337,7 @@ func newResume(c *cli) *cobra.Command {
 		}),
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "for the history")
-	return cmd
+	return c.canDryRun(cmd)
 }
 
 func newAcknowledge(c *cli) *cobra.Command {
@@ -341,13 +357,7 @@ func newAcknowledge(c *cli) *cobra.Command {
 		}),
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "what was found and done, for the history")
-	return cmd
-}
-
-// changed prints the result of a command that has no other output.
-func (c *cli) changed(name, what string) error {
-	result := map[string]string{"migration": name, "result": what}
-	return c.show(result, func() { c.printf("%s %s\n", what, name) })
+	return c.canDryRun(cmd)
 }
 
 func newApprove(c *cli) *cobra.Command {
@@ -395,13 +405,16 @@ for the present epoch and config hash, until it expires.`,
 				return err
 			}
 			return c.show(approval, func() {
+				if c.dryRun {
+					c.printf("nothing was changed; it would be:\n")
+				}
 				c.printf("%s approves %s of %s in epoch %d, until %s\n", approval.Actor, approval.To, name, approval.Epoch, approval.Expires.Format(time.RFC3339))
 			})
 		}),
 	}
 	cmd.Flags().StringVar(&to, "to", "", "the phase whose entry is approved: the next one, or what a reclaim enters")
 	cmd.Flags().StringVar(&reason, "reason", "", "for the history")
-	return cmd
+	return c.canDryRun(cmd)
 }
 
 func newHistory(c *cli) *cobra.Command {

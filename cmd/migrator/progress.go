@@ -50,7 +50,7 @@ func (p *progress) set(done, total int64) {
 		p.draw(done, total)
 		return
 	}
-	if time.Since(p.last) < p.every {
+	if p.c.quiet || time.Since(p.last) < p.every {
 		return
 	}
 	p.last = time.Now()

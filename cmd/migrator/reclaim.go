@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"strings"
 	"time"
 
@@ -45,12 +46,18 @@ every such restore, even if no instance reported a state loss.`,
 			if err != nil {
 				return err
 			}
-			if err := c.confirm(cmd.Context(), yes, "Has the state database lost transactions of "+m.Name+"?"); err != nil {
+			question, err := reclaimQuestion(ctx, j)
+			if err != nil {
+				return err
+			}
+			if err := c.confirmUnlessDry(ctx, yes, question); err != nil {
 				return err
 			}
 			began := time.Now()
-			moves, err := c.controller(j.State, m, j).Reclaim(ctx, reason, settle)
-			if printErr := c.showMoves(moves, began, 0, err == nil, "; cutover needs a full reconcile first"); printErr != nil {
+			ctl := c.controller(j.State, m, j)
+			ctl.DryRun = c.dryRun
+			moves, err := ctl.Reclaim(ctx, reason, settle)
+			if printErr := c.showMoves(moves, began, 0, err == nil && !c.dryRun, "; cutover needs a full reconcile first"); printErr != nil {
 				return printErr
 			}
 			return err
@@ -59,8 +66,30 @@ every such restore, even if no instance reported a state loss.`,
 	f := cmd.Flags()
 	f.StringVar(&reason, "reason", "", "what happened to the state database, for the history")
 	f.DurationVar(&settle, "settle", phases.Settle, "how long to wait for leases from before the loss, and for the fleet")
-	f.BoolVarP(&yes, "yes", "y", false, "don't ask")
-	return cmd
+	f.BoolVarP(&yes, "yes", "y", false, "don't ask; needed without a terminal")
+	return c.canDryRun(cmd)
+}
+
+// reclaimQuestion says where a reclaim leads, which legacy's fence decides, and what it costs.
+func reclaimQuestion(ctx context.Context, j *app.Job) (string, error) {
+	st, err := j.State.Status(ctx, j.Config.Name)
+	if err != nil {
+		return "", err
+	}
+	holder, _, err := j.Legacy.FenceState(ctx)
+	if err != nil {
+		return "", err
+	}
+	to, err := phases.Reclaimed(st.Route, holder != "")
+	if err != nil {
+		return "", codedError{err, exitUsage}
+	}
+	text := "Has the state database lost transactions? " + st.Migration + " would move from " + st.Route.String() + " to " + to.String() +
+		" (rollback from there: " + phases.ClassOf(phases.Status{Route: to, Reversible: st.Reversible}).String() + ")."
+	if to.Phase == phases.Returning {
+		text += " Writes would wait while the whole target is scanned for those since the fence."
+	}
+	return text + " Reclaim?", nil
 }
 
 // warnStateLoss prints a state loss before all else: the rest of the status is

@@ -50,7 +50,8 @@ so that enough runs cover everything), or with --full every record, and the
 target's for what legacy lacks. Suspects are read again until both sides agree or the
 difference is confirmed: only differences count. --repair repairs them once all is
 compared, and journaled keys too; --repair=plan prints what that would do. If more
-differs than reconcile.max_difference allows, nothing is repaired: see --force.
+differs than reconcile.max_difference allows, nothing is repaired: see --force, which asks
+first, and without a terminal needs --yes.
 
 A run that repaired something is not clean: only a later one proves the repair.
 
@@ -68,6 +69,9 @@ is resumed, unless --fresh is given.`,
 				return err
 			}
 			if err := report.check(); err != nil {
+				return err
+			}
+			if err := repairs.confirm(cmd.Context(), c); err != nil {
 				return err
 			}
 			j, err := c.openJobWith(cmd.Context(), true, (*migration.Config).LimitLoad)

@@ -40,6 +40,9 @@ func newReconcileMark(c *cli, use, short, done string, mark func(ctx context.Con
 			return c.withState(func(ctx context.Context, store *state.Store, name string) error {
 				kept := reconciles.New(store.Pool(), name)
 				run, _, err := kept.Unfinished(ctx, id)
+				if run.Status == reconcile.Cancelled && use == "cancel" { // before: it may be repeated
+					return c.show(run, func() { c.printf(done+"\n", run.ID, name) })
+				}
 				if err != nil {
 					return noRun(err)
 				}
@@ -117,8 +120,11 @@ and reports as reconcile run does. The jobs that are done count.`,
 			if !coordinated {
 				return c.reconcile(ctx, j, reconcile.RunOptions{Resume: run.ID, Repair: run.Repair}, nil, report)
 			}
+			result := func(word string) error {
+				return c.show(app.Reconciled{Run: run, Claim: reconcile.Claim(run), Findings: []reconcile.Finding{}}, func() { c.printf("Run %d of %s %s.\n", run.ID, j.Config.Name, word) })
+			}
 			if run.Status != reconcile.Paused {
-				return notYet(hint.Errorf(hint.Hint{Do: hint.ReconcileList}, "run %d is not paused: it is running", run.ID))
+				return result("is running: nothing was changed")
 			}
 			if err := kept.Continue(ctx, run.ID, false); err != nil {
 				return noRun(err)
@@ -126,7 +132,7 @@ and reports as reconcile run does. The jobs that are done count.`,
 			if run, err = kept.Run(ctx, run.ID); err != nil {
 				return err
 			}
-			return c.show(app.Reconciled{Run: run, Claim: reconcile.Claim(run), Findings: []reconcile.Finding{}}, func() { c.printf("Run %d of %s resumed.\n", run.ID, j.Config.Name) })
+			return result("resumed")
 		},
 	}
 	report.add(cmd.Flags())

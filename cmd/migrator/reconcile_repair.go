@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -20,6 +21,7 @@ import (
 type repairFlags struct {
 	how        string // "", apply or plan
 	force      string
+	yes        bool
 	maxRepairs int
 	rate       int
 }
@@ -35,6 +37,7 @@ func (m *repairFlags) flags(f *pflag.FlagSet) {
 	f.IntVar(&m.maxRepairs, "max-repairs", 0, "repairs at most (default: the migration file's)")
 	f.IntVar(&m.rate, "repair-rate", 0, "repairs per second at most (default: the migration file's)")
 	f.StringVar(&m.force, "force", "", "repair however much differs; the `reason` is recorded with the run")
+	f.BoolVarP(&m.yes, "yes", "y", false, "with --force: don't ask; needed without a terminal")
 }
 
 func (m *repairFlags) check(f *pflag.FlagSet) error {
@@ -47,6 +50,14 @@ func (m *repairFlags) check(f *pflag.FlagSet) error {
 		return usagef("--force needs a reason: why legacy is right about so many records")
 	}
 	return inRange(numbered{"max-repairs", m.maxRepairs, 0, migration.MaxRepairs}, inRate("repair-rate", m.rate))
+}
+
+// confirm asks before a repair without a limit.
+func (m *repairFlags) confirm(ctx context.Context, c *cli) error {
+	if m.force == "" || m.how != repairApply {
+		return nil
+	}
+	return c.confirm(ctx, m.yes, "Make the target like legacy, however much differs? What legacy lacks is removed from the target.")
 }
 
 // apply copies the flags to the job and the run's options. The plan is nil unless

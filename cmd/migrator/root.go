@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -20,14 +22,23 @@ type streams struct {
 	out, err io.Writer
 }
 
-// output keeps the first error of writing the result.
+// output keeps the first error of writing the result. A reader that has left, as head does, is none:
+// what the command has done is done, and its exit code says so.
 type output struct {
 	io.Writer
-	err error
+	left bool
+	err  error
 }
 
 func (o *output) Write(p []byte) (int, error) {
+	if o.left {
+		return len(p), nil
+	}
 	n, err := o.Writer.Write(p)
+	if errors.Is(err, syscall.EPIPE) {
+		o.left = true
+		return len(p), nil
+	}
 	if err != nil && o.err == nil {
 		o.err = err
 	}
@@ -49,8 +60,11 @@ type cli struct {
 	settingsFrom string // the file that they were read from; "": none
 	given        given
 	log          *slog.Logger
-	command      string // the command's path, once it is known
-	warned       bool   // the health warning of the state database was printed
+	command      string  // the command's path, once it is known
+	quiet        bool    // --quiet: print nothing after a success
+	holder       *holder // of a quiet command; else nil
+	dryRun       bool    // --dry-run of a command that has it (canDryRun)
+	warned       bool    // the health warning of the state database was printed
 }
 
 // run executes one command line and returns the exit code.
@@ -76,6 +90,7 @@ func run(ctx context.Context, args []string, io streams) int {
 		err = fmt.Errorf("the result could not be written: %w", out.err)
 	}
 	if err != nil {
+		c.release()
 		return c.fail(err)
 	}
 	return exitDone
@@ -107,16 +122,25 @@ rollback would cost.
 
 Exit codes: 0 done, 1 error, 2 usage or bad input, 8 not yet (a gate is closed, or
 differences remain).`,
-		SilenceUsage:      true,
-		SilenceErrors:     true,
-		Args:              noArgs,
-		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return c.configure(cmd) },
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          noArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := c.configure(cmd); err != nil {
+				return err
+			}
+			if c.quiet {
+				c.beQuiet()
+			}
+			return swallowed(cmd)
+		},
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage(err, cmd.CommandPath()+" --help")
 	})
 	addSettingsFlags(root.PersistentFlags())
+	root.PersistentFlags().BoolVarP(&c.quiet, "quiet", "q", false, "print nothing if all is done (exit code 0), as for cron; else everything")
 	root.AddCommand(
 		newInit(c), newPlan(c), newApply(c), newStatus(c), newPhase(c), newHistoryGroup(c), newGate(c), newTrigger(c), newFleet(c), newTarget(c), newLegacy(c),
 		newBackfill(c), newReconcile(c), newWorker(c), newDrill(c), newRollback(c), newRunbook(c), newServe(c), newForget(c), newConfig(c), newDoctor(c), newVersion(c),
@@ -129,11 +153,37 @@ differences remain).`,
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		if cmd.HasSubCommands() {
-			return usageTry(try("%s --help", cmd.CommandPath()), "unknown command %q for %q", args[0], cmd.CommandPath())
+			return usageTry(meant(cmd, args[0]), "unknown command %q for %q", args[0], cmd.CommandPath())
 		}
 		return usageTry(try("%s --help", cmd.CommandPath()), "%q takes no arguments, but got %q", cmd.CommandPath(), args[0])
 	}
 	return nil
+}
+
+// meant is the hint after an unknown command: those of a similar name below the group, else those of the
+// same name elsewhere.
+func meant(group *cobra.Command, typed string) hint.Hint {
+	group.SuggestionsMinimumDistance = 2
+	var found []string
+	for _, name := range group.SuggestionsFor(typed) {
+		found = append(found, group.CommandPath()+" "+name)
+	}
+	var named func(cmd *cobra.Command)
+	named = func(cmd *cobra.Command) {
+		for _, sub := range cmd.Commands() {
+			if sub.Name() == typed && sub.IsAvailableCommand() {
+				found = append(found, sub.CommandPath())
+			}
+			named(sub)
+		}
+	}
+	if len(found) == 0 {
+		named(group.Root())
+	}
+	if len(found) == 0 {
+		return try("%s --help", group.CommandPath())
+	}
+	return try("%s", strings.Join(found, ", or "))
 }
 
 // group is a command that has only subcommands.

@@ -24,7 +24,7 @@ claim places a new mark. The migration is marked unclean: the next backfill or r
 with --repair writes what the target lacks, and cutover waits for a full reconcile. In
 retain legacy has no newer state of what was lost: phase rollback then counts it.
 
-It changes nothing where the target has the mark.`,
+Where the target has the mark, it changes nothing and asks nothing: it may be repeated.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
@@ -34,7 +34,12 @@ It changes nothing where the target has the mark.`,
 			}
 			defer j.Close()
 			name := j.Config.Name
-			if err := c.confirm(ctx, yes, "Has the target of "+name+" lost data that can't be restored?"); err != nil {
+			if had, err := j.HasMark(ctx); err != nil {
+				return err
+			} else if had {
+				return c.changed(name, "claimed already")
+			}
+			if err := c.confirmUnlessDry(ctx, yes, "Has the target of "+name+" lost data that can't be restored?"); err != nil {
 				return err
 			}
 			claimed, err := j.Claim(ctx)
@@ -47,6 +52,6 @@ It changes nothing where the target has the mark.`,
 			return c.changed(name, "claimed")
 		},
 	}
-	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask")
-	return cmd
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask; needed without a terminal")
+	return c.canDryRun(cmd)
 }

@@ -5,6 +5,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/stranglerfig/migrator/internal/humanize"
 )
 
 // version is set by the linker for releases; else the build information is used.
@@ -19,6 +21,7 @@ func newVersion(c *cli) *cobra.Command {
 			v := struct {
 				Version string `json:"version"`
 				Commit  string `json:"commit,omitempty"`
+				Changed bool   `json:"changed,omitempty"` // the sources had changes that are not of the commit
 				Go      string `json:"go"`
 				OS      string `json:"os"`
 			}{Version: version, Go: runtime.Version(), OS: runtime.GOOS + "/" + runtime.GOARCH}
@@ -27,12 +30,27 @@ func newVersion(c *cli) *cobra.Command {
 					v.Version = info.Main.Version
 				}
 				for _, s := range info.Settings {
-					if s.Key == "vcs.revision" {
+					switch s.Key {
+					case "vcs.revision":
 						v.Commit = s.Value
+					case "vcs.modified":
+						v.Changed = s.Value == "true"
 					}
 				}
 			}
-			return c.show(v, func() { c.printf("migrator %s (%s, %s)\n", v.Version, v.Go, v.OS) })
+			return c.show(v, func() {
+				c.printf("migrator %s (%s%s, %s)\n", v.Version, commitText(v.Commit, v.Changed), v.Go, v.OS)
+			})
 		},
 	}
+}
+
+func commitText(commit string, changed bool) string {
+	switch {
+	case commit == "":
+		return ""
+	case changed:
+		return "commit " + humanize.Short(commit) + " with changes, "
+	}
+	return "commit " + humanize.Short(commit) + ", "
 }

@@ -19,6 +19,7 @@ type ApplyResult struct {
 	Columns      bool              `json:"columns"`           // legacy's columns had changed
 	Parts        bool              `json:"parts"`             // the parts of legacy's table had changed, and are accepted
 	NewEpoch     bool              `json:"new_epoch"`         // the share of compared reads changed, which is part of the route, or what is moved
+	DryRun       bool              `json:"dry_run,omitempty"` // it would be so: nothing was changed
 	EvidenceVoid bool              `json:"evidence_void"`     // what was measured and approved before opens no gate any more
 	Added        []string          `json:"added,omitempty"`   // columns that are moved from now on, or as another type
 	Dropped      []string          `json:"dropped,omitempty"` // columns that were moved until now, or as another type
@@ -30,7 +31,7 @@ func (a *ApplyResult) Nothing() bool {
 	return !a.Created && !a.Columns && !a.Parts && !a.EvidenceVoid && len(a.Changes) == 0
 }
 
-// Apply prepares both stores, records the migration file and claims the target's keys, in this
+// Apply, in a dry run up to what the state would store, prepares both stores, records the migration file and claims the target's keys, in this
 // order: after a crash at any point, another Apply completes it.
 //
 // takeOver takes the target's keys from another migration that has them. columns are the changes of
@@ -71,18 +72,10 @@ func Apply(ctx context.Context, st *state.Store, m *migration.Config, takeOver b
 	if at.Epoch > 0 {
 		a.Added, a.Dropped = now.added, now.dropped
 	}
-	if err := legacy.Install(ctx); err != nil {
-		return a, err
-	}
-	failpoint.Here("apply.installed")
-	if t, ok := target.(store.Preparer); ok {
-		if err := t.Prepare(ctx); err != nil {
+	if !state.IsDryRun(ctx) {
+		if err := prepare(ctx, st, m.Name, legacy, target); err != nil {
 			return a, err
 		}
-	}
-	failpoint.Here("apply.prepared")
-	if err := raiseForgotten(ctx, st, m.Name, legacy); err != nil {
-		return a, err
 	}
 	// Again: with the columns, which the hashes cover.
 	if file, err = state.ToApply(m); err != nil {
@@ -102,6 +95,10 @@ func Apply(ctx context.Context, st *state.Store, m *migration.Config, takeOver b
 	}
 	a.Created, a.Changes, a.Columns = stored.Created, stored.Changes, stored.Columns
 	a.NewEpoch, a.EvidenceVoid = stored.Epoch, stored.Void
+	if state.IsDryRun(ctx) {
+		a.Parts, a.DryRun = a.Status.LegacyChanged != "", true
+		return a, nil
+	}
 	failpoint.Here("apply.recorded")
 	if w, ok := legacy.(store.PartWatcher); ok {
 		parts, err := w.Parts(ctx)
@@ -121,6 +118,21 @@ func Apply(ctx context.Context, st *state.Store, m *migration.Config, takeOver b
 	}
 	// Last: the mark is of a migration that the state has.
 	return a, claimTarget(ctx, st, m.Name, target, takeOver)
+}
+
+// prepare makes what the migration needs in both stores.
+func prepare(ctx context.Context, st *state.Store, name string, legacy store.Legacy, target store.Target) error {
+	if err := legacy.Install(ctx); err != nil {
+		return err
+	}
+	failpoint.Here("apply.installed")
+	if t, ok := target.(store.Preparer); ok {
+		if err := t.Prepare(ctx); err != nil {
+			return err
+		}
+	}
+	failpoint.Here("apply.prepared")
+	return raiseForgotten(ctx, st, name, legacy)
 }
 
 // LiftOrphan lifts a fence that no migration of this state has raised.

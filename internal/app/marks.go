@@ -222,6 +222,23 @@ func refuseWhileRead(ctx context.Context, st *state.Store, name string) error {
 	return err
 }
 
+// HasMark reports whether the target has the migration's mark; an error if it is another's.
+func (j *Job) HasMark(ctx context.Context) (bool, error) {
+	marker, ok := j.Target.(store.Marker)
+	if !ok {
+		return false, nil
+	}
+	m, _, err := j.State.Mark(ctx, j.Config.Name)
+	if err != nil || m.Incarnation == "" {
+		return false, err
+	}
+	err = marker.CheckMark(ctx, m)
+	if errors.Is(err, store.ErrMarkLost) && !errors.Is(err, store.ErrOwned) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // Claim takes the target's keys for a migration whose target lacks its mark: it was emptied or
 // restored. The migration is marked unclean.
 func (j *Job) Claim(ctx context.Context) (claimed bool, err error) {
@@ -229,18 +246,12 @@ func (j *Job) Claim(ctx context.Context) (claimed bool, err error) {
 	if !ok {
 		return false, refuse("a %s target has no marks: there is nothing to claim", j.Config.Target.Store)
 	}
+	if had, err := j.HasMark(ctx); err != nil || had {
+		return false, err // claimed already
+	}
 	m, _, err := j.State.Mark(ctx, j.Config.Name)
 	if err != nil {
 		return false, err
-	}
-	if m.Incarnation != "" {
-		err := marker.CheckMark(ctx, m)
-		if err == nil {
-			return false, nil // claimed already
-		}
-		if !errors.Is(err, store.ErrMarkLost) || errors.Is(err, store.ErrOwned) {
-			return false, err
-		}
 	}
 	if err := refuseWhileRead(ctx, j.State, j.Config.Name); err != nil {
 		return false, err
@@ -248,6 +259,9 @@ func (j *Job) Claim(ctx context.Context) (claimed bool, err error) {
 	m, err = j.State.PlaceMark(ctx, j.Config.Name, m.Incarnation, rand.Text(), "the target's keys were claimed: what it had before may be lost")
 	if err != nil {
 		return false, err
+	}
+	if state.IsDryRun(ctx) {
+		return true, nil
 	}
 	err = place(ctx, j.State, j.Config.Name, marker, m, false)
 	return err == nil, err
@@ -283,6 +297,9 @@ func (j *Job) lookForLoss(ctx context.Context, side state.Side, s any, found fun
 			return lost, err
 		}
 	}
+	if state.IsDryRun(ctx) {
+		return lost, nil
+	}
 	// [legacy-lost], [target-restarted]: last. After a crash before this, the next look finds it again.
 	return lost, j.State.SeeServers(ctx, j.Config.Name, side, seen, now)
 }
@@ -299,7 +316,7 @@ func (j *Job) LoseLegacy(ctx context.Context, why string) (era uint32, err error
 	}
 	attempt, era, err := j.Legacy.FenceState(ctx)
 	raiser, ok := j.Legacy.(store.EraRaiser)
-	if err != nil || attempt != "" || !ok {
+	if err != nil || attempt != "" || !ok || state.IsDryRun(ctx) {
 		return era, err
 	}
 	st, err := j.State.Status(ctx, j.Config.Name)

@@ -36,12 +36,18 @@ func ApproveStep(ctx context.Context, runs *runbooks.Runs, id int64, step string
 	}
 	var open []string
 	for _, s := range v.Steps {
+		if s.Kind == runbook.Approve && s.Step == step {
+			r = s
+		}
 		if s.Kind == runbook.Approve && s.Outcome == "" {
 			if s.Step == step {
 				return runs.Decide(ctx, id, step, outcome, reason)
 			}
 			open = append(open, s.Step)
 		}
+	}
+	if r.Outcome == outcome {
+		return r, nil // decided so before: it may be repeated
 	}
 	if len(open) > 0 {
 		return r, refuseHint(hint.Hint{Do: hint.RunbookApprove, Of: []string{runID(id), open[0]}}, "step %s of run %d waits for no approval; %s does", step, id, strings.Join(open, ", "))

@@ -29,6 +29,9 @@ type Step struct {
 	Done  bool                `json:"done"`
 }
 
+// Already reports whether the migration was where the advance leads, and nothing was changed.
+func (s Step) Already() bool { return !s.Done && s.To != (phases.Route{}) && s.From == s.To }
+
 // errDryRun rolls back a transaction that has decided and must change nothing.
 var errDryRun = errors.New("dry run")
 
@@ -47,6 +50,10 @@ func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
 	} else if e, err = c.State.Snapshot(ctx, c.Migration); err != nil {
 		return Step{}, err
 	}
+	from := e.Status.Route
+	if there(from, a) && (from.Phase != phases.Grace || e.Status.Attempt == "") {
+		return Step{From: from, To: from, Gates: []phases.GateResult{}}, nil
+	}
 	if c.Judge != nil {
 		if _, err := c.Judge.Gates(ctx, e); err != nil {
 			return Step{}, err
@@ -58,7 +65,6 @@ func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
 			return Step{}, err
 		}
 	}
-	from := e.Status.Route
 	if from.Phase == phases.Lifting || from.Phase == phases.Returning {
 		return Step{From: from}, c.Resume(ctx)
 	}
@@ -118,6 +124,17 @@ func (c *Controller) step(ctx context.Context, step *Step, a Advance, decide fun
 	return nil
 }
 
+// there reports whether the route is the one that the advance names: it may be repeated.
+func there(at phases.Route, a Advance) bool {
+	switch {
+	case !at.Phase.Ramped():
+		return a.To == at.Phase && a.Percent == 0
+	case a.Percent > 0:
+		return a.Percent == at.Percent && (a.To == "" || a.To == at.Phase)
+	}
+	return a.To == at.Phase && at.Percent == phases.All
+}
+
 // chosen returns the route of the next step, which must be the requested one.
 func (c *Controller) chosen(from phases.Route, a Advance) (phases.Route, error) {
 	next, err := c.Settings.Next(from)
@@ -127,12 +144,6 @@ func (c *Controller) chosen(from phases.Route, a Advance) (phases.Route, error) 
 	advance := hint.Hint{Do: hint.Advance}
 	if a.To != "" && a.To == from.Phase && a.To.Ramped() {
 		next.Phase = a.To
-		if next.Percent <= from.Percent && a.Percent == 0 {
-			return next, refuse(advance, "%s is already at its last step", from)
-		}
-	}
-	if a.To == from.Phase && !a.To.Ramped() {
-		return next, refuse(hint.Hint{Do: hint.Status}, "the migration is already at %s", from)
 	}
 	if a.To != "" && a.To != next.Phase {
 		return next, refuse(advance, "the next step from %s is %s: phases can't be skipped", from, next)

@@ -125,6 +125,9 @@ type Controller struct {
 	// Away reports whether an error of State means that it is not there for a moment: a wait then goes on.
 	// nil: every error ends it.
 	Away func(error) bool
+	// DryRun leaves all stores as they are in Rollback and Reclaim, and the fence; State must roll back
+	// what it is given. An advance has a DryRun of its own.
+	DryRun bool
 }
 
 // GatesClosedError refuses an advance whose gates are not all open.

@@ -28,7 +28,7 @@ func (c *Controller) Reclaim(ctx context.Context, reason string, settle time.Dur
 	if err != nil {
 		return nil, err
 	}
-	if holder == "" && e.Status.Route.Phase == phases.Returning && e.Status.ReturnKeys > 0 {
+	if holder == "" && e.Status.Route.Phase == phases.Returning && e.Status.ReturnKeys > 0 && !c.DryRun {
 		switch _, err := c.restoreFence(ctx, e.Status); {
 		case errors.Is(err, store.ErrAttemptOver):
 			// [lift-replayed]: every key was copied before the fence was lifted, also those of which a state
@@ -44,7 +44,7 @@ func (c *Controller) Reclaim(ctx context.Context, reason string, settle time.Dur
 			holder, era = e.Status.Attempt, e.Status.FenceEra
 		}
 	}
-	if noted := e.Status.Attempt; noted != "" && holder == "" {
+	if noted := e.Status.Attempt; noted != "" && holder == "" && !c.DryRun {
 		// Its controller may be alive and still raise the fence.
 		// [attempt-void]: after this its controller can't fence legacy behind the route that
 		// reclaim chooses.
@@ -79,6 +79,9 @@ func (c *Controller) Reclaim(ctx context.Context, reason string, settle time.Dur
 		return nil, err
 	}
 	made := []phases.Route{route}
+	if c.DryRun {
+		return made, nil
+	}
 	c.report("%s → %s (epoch %d)", e.Status.Route, route, route.Epoch)
 	switch to.Phase {
 	case phases.Returning:

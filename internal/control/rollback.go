@@ -33,7 +33,9 @@ func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, 
 	if err != nil {
 		return nil, err
 	}
-	if e.Status.Route.Phase == phases.Grace && e.Status.Attempt != "" {
+	if e.Status.Route.Phase == phases.Grace && e.Status.Attempt != "" && c.DryRun {
+		c.report("would lift the fence of attempt %s first", e.Status.Attempt)
+	} else if e.Status.Route.Phase == phases.Grace && e.Status.Attempt != "" {
 		// [fence-attempt]: a fence may be raised although the route is still grace: it is lifted
 		// before any other move.
 		at, _, err := c.lift(ctx, e.Status.Attempt, "rollback "+r.Reason)
@@ -49,8 +51,13 @@ func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, 
 	from := e.Status.Route
 	// Decided once; each move is then a compare-and-set on the route that the one before it left.
 	path, err := RollbackPath(from, r)
-	if err != nil || len(path) == 0 {
+	if err != nil {
 		return nil, err
+	}
+	settle := orDefault(r.Settle, phases.Settle)
+	if len(path) == 0 {
+		// The command that made the moves may have given up on an instance.
+		return nil, c.AwaitSettled(ctx, settle)
 	}
 	missing := r.AcceptMissing // of a return that another command has begun
 	if path[0].Phase == phases.Returning && e.Status.Reversible {
@@ -69,6 +76,9 @@ func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, 
 			return nil, err
 		}
 		missing = rehearsal.Missing
+		if c.DryRun {
+			return c.wouldRollBack(ctx, from, path, r, settle)
+		}
 		if err := c.copyRounds(ctx, e.Status); err != nil {
 			return nil, fmt.Errorf("copying to legacy; nothing was rolled back: %w", err)
 		}
@@ -78,7 +88,9 @@ func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, 
 		// must not come from it.
 		path = append(path, phases.Route{Phase: phases.DualRead, Percent: phases.All})
 	}
-	settle := orDefault(r.Settle, phases.Settle)
+	if c.DryRun {
+		return c.wouldRollBack(ctx, from, path, r, settle)
+	}
 	var made []phases.Route
 	for _, to := range path {
 		route, err := c.back(ctx, from, to, r, settle)
@@ -122,6 +134,16 @@ func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, 
 		_ = c.State.PruneReturn(tidy, c.Migration)
 	}
 	return made, nil
+}
+
+// wouldRollBack returns the moves of a dry run. The first one is decided, and rolled back, where it is a
+// transition of the state.
+func (c *Controller) wouldRollBack(ctx context.Context, from phases.Route, path []phases.Route, r Rollback, settle time.Duration) ([]phases.Route, error) {
+	if from.Phase == phases.Lifting || from.Phase == phases.Returning {
+		return path, nil
+	}
+	_, err := c.back(ctx, from, path[0], r, settle)
+	return path, err
 }
 
 // leaveUnclean goes on to dual-read where the return ended unclean. [return-beat]: a store has lost data

@@ -75,6 +75,10 @@ func (s *Store) Apply(ctx context.Context, a Applied) (st phases.Status, done St
 	if done.Created, err = s.insert(ctx, a, lease, renew); err != nil {
 		return st, done, err
 	}
+	if done.Created && IsDryRun(ctx) {
+		first := phases.Route{Phase: phases.Legacy, Epoch: 1}
+		return phases.Status{Migration: a.Migration, Route: first, ConfigHash: a.ConfigHash}, done, nil
+	}
 	if done.Created {
 		st, err = s.Status(ctx, a.Migration)
 		return st, done, err
@@ -111,7 +115,7 @@ func (s *Store) Compare(ctx context.Context, a Applied) (changes []KeyChange, er
 }
 
 func (s *Store) insert(ctx context.Context, a Applied, lease, renew time.Duration) (created bool, err error) {
-	err = pgx.BeginTxFunc(ctx, s.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
+	err = statedb.InTx(ctx, s.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
 		// Of two commands that apply a new migration concurrently, one creates it; the other finds
 		// it and compares.
 		return tx.QueryRow(ctx, `SELECT migrator.create_migration($1, $2, $3, $4, $5, $6, $7, $8, $9)`,

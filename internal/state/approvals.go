@@ -2,6 +2,7 @@ package state
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -23,11 +24,29 @@ func (s *Store) Approve(ctx context.Context, migration string, to phases.Phase, 
 		return a, hint.Errorf(hint.Hint{Text: "set phases.approval.expires"}, "an approval needs a time after which it expires")
 	}
 	err = s.exclusive(ctx, migration, func(tx pgx.Tx) error {
+		before, found, err := approvedBefore(ctx, tx, migration, to)
+		if err != nil || found {
+			a = before
+			return err
+		}
 		return tx.QueryRow(ctx, `SELECT actor, to_phase, epoch, config_hash, expires_at, reason FROM migrator.approve($1, $2, $3, $4, $5)`,
 			migration, string(to), role, statedb.CleanText(reason), ttl.Microseconds()).
 			Scan(&a.Actor, &a.To, &a.Epoch, &a.ConfigHash, &a.Expires, &a.Reason)
 	})
 	return a, err
+}
+
+// approvedBefore returns the session_user's own approval of the phase, if it is valid in the present epoch
+// and configuration: an approval that is repeated changes nothing.
+func approvedBefore(ctx context.Context, q statedb.Querier, migration string, to phases.Phase) (a phases.Approval, found bool, err error) {
+	err = q.QueryRow(ctx, `SELECT a.actor, a.to_phase, a.epoch, a.config_hash, a.expires_at, a.reason
+		FROM migrator.approvals a JOIN migrator.migrations m ON m.name = a.migration AND m.epoch = a.epoch AND m.config_hash = a.config_hash
+		WHERE a.migration = $1 AND a.to_phase = $2 AND a.actor = session_user AND a.expires_at > clock_timestamp() ORDER BY a.id DESC LIMIT 1`,
+		migration, string(to)).Scan(&a.Actor, &a.To, &a.Epoch, &a.ConfigHash, &a.Expires, &a.Reason)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return a, false, nil
+	}
+	return a, err == nil, err
 }
 
 // decides returns the database's session_user, and whether that user is a member of the

@@ -60,7 +60,7 @@ func (s *Store) Grant(ctx context.Context, g Grant) error {
 		return fmt.Errorf("there is no kind of grant %q", g.Kind)
 	}
 	role := pgx.Identifier{g.Role}.Sanitize()
-	err := pgx.BeginTxFunc(ctx, s.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
+	err := statedb.InTx(ctx, s.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
 		if err := s.again(ctx, tx, g, role); err != nil {
 			return err
 		}

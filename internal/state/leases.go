@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,6 +62,9 @@ func (s *Store) Evict(ctx context.Context, migration, instance, reason string, f
 		}
 		// Under the lock: the instance can't renew between this check and the eviction.
 		if err := evictable(leases, instance, force); err != nil {
+			if done, lookErr := evictedBefore(ctx, tx, migration, instance, leases); lookErr != nil || done {
+				return lookErr
+			}
 			return err
 		}
 		_, err = tx.Exec(ctx, `SELECT migrator.evict($1, $2, $3, $4)`, migration, instance, statedb.CleanText(reason), force)
@@ -73,16 +77,57 @@ func (s *Store) Evict(ctx context.Context, migration, instance, reason string, f
 	return err
 }
 
+// EvictLapsed evicts every instance whose lease has lapsed, in one transaction, and returns their names.
+func (s *Store) EvictLapsed(ctx context.Context, migration, reason string) (evicted []string, err error) {
+	err = s.exclusive(ctx, migration, func(tx pgx.Tx) error {
+		leases, _, err := readLeases(ctx, tx, migration)
+		if err != nil {
+			return err
+		}
+		evicted = lapsedOf(leases)
+		for _, instance := range evicted {
+			if _, err := tx.Exec(ctx, `SELECT migrator.evict($1, $2, $3, false)`, migration, instance, statedb.CleanText(reason)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	failpoint.Here("state.evict.committed")
+	s.markSettled(ctx, migration)
+	return evicted, nil
+}
+
+func lapsedOf(leases []phases.Lease) (names []string) {
+	for _, l := range leases {
+		if l.Lapsed && !slices.Contains(names, l.Instance) {
+			names = append(names, l.Instance)
+		}
+	}
+	return names
+}
+
+// evictedBefore reports whether the instance was evicted, and has not joined since.
+func evictedBefore(ctx context.Context, tx pgx.Tx, migration, instance string, leases []phases.Lease) (done bool, err error) {
+	if slices.ContainsFunc(leases, func(l phases.Lease) bool { return l.Instance == instance }) {
+		return false, nil
+	}
+	err = tx.QueryRow(ctx, `SELECT coalesce((SELECT ended = 'evicted' FROM migrator.leases
+		WHERE migration = $1 AND instance = $2 ORDER BY joined_at DESC, id DESC LIMIT 1), false)`, migration, instance).Scan(&done)
+	return done, err
+}
+
 func evictable(leases []phases.Lease, instance string, force bool) error {
 	list := hint.Hint{Do: hint.FleetList}
-	var lapsed []string
+	lapsed := lapsedOf(leases)
 	var live *phases.Lease
 	for i, l := range leases {
 		switch {
 		case l.Lapsed && l.Instance == instance:
 			return nil
 		case l.Lapsed:
-			lapsed = append(lapsed, l.Instance)
 		case l.Instance == instance:
 			live = &leases[i]
 		}
@@ -101,5 +146,7 @@ func evictable(leases []phases.Lease, instance string, force bool) error {
 }
 
 func (s *Store) markSettled(ctx context.Context, migration string) {
-	statedb.MarkSettled(ctx, s.pool, migration)
+	if !statedb.IsDryRun(ctx) {
+		statedb.MarkSettled(ctx, s.pool, migration)
+	}
 }

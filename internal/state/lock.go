@@ -9,6 +9,14 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
+// DryRun returns a context in which the Store's changes are made, and rolled back: what would be refused
+// is refused.
+func DryRun(ctx context.Context) context.Context { return statedb.DryRun(ctx) }
+
+// IsDryRun reports whether the context is one of DryRun. What is changed elsewhere than in the state is
+// left out by it.
+func IsDryRun(ctx context.Context) bool { return statedb.IsDryRun(ctx) }
+
 // exclusive runs f in a transaction that has the migration's row exclusively: no instance
 // joins, renews or journals meanwhile, and f sees every instance that did before. If the
 // process freezes in it, the database ends it after patience; the fleet waits that long.

@@ -41,7 +41,7 @@ var (
 )
 
 // Migrate brings the schema to this binary's version, creating it where it is
-// missing, and returns the versions before (0: none) and after. Concurrent calls wait for
+// missing, unless in a dry run, and returns the versions before (0: none) and after. Concurrent calls wait for
 // each other. ErrNewer if a newer binary has already migrated the schema.
 func Migrate(ctx context.Context, url string) (from, to int64, err error) {
 	return MigrateTo(ctx, url, binaryVersion())
@@ -78,6 +78,9 @@ func MigrateTo(ctx context.Context, url string, version int64) (from, to int64, 
 	}
 	if from, err = prepare(ctx, lock); err != nil {
 		return from, from, statedb.Explain(err)
+	}
+	if IsDryRun(ctx) {
+		return from, version, nil
 	}
 	if from < version {
 		if err := migrateQueue(ctx, cfg); err != nil {
@@ -122,13 +125,13 @@ func prepare(ctx context.Context, conn *sql.Conn) (found int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if !schema {
+	if !schema && !IsDryRun(ctx) {
 		if _, err := conn.ExecContext(ctx, `CREATE SCHEMA `+statedb.Schema); err != nil {
 			return 0, fmt.Errorf("create the schema migrator: %w", err)
 		}
 		failpoint.Here("state.init.schema")
 	}
-	if !queue {
+	if !queue && !IsDryRun(ctx) {
 		if _, err := conn.ExecContext(ctx, `CREATE SCHEMA `+statedb.QueueSchema); err != nil {
 			return 0, fmt.Errorf("create the schema %s: %w", statedb.QueueSchema, err)
 		}

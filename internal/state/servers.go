@@ -15,7 +15,7 @@ import (
 func (s *Store) NoteServer(ctx context.Context) (changed string, err error) {
 	var writable bool
 	err = s.pool.QueryRow(ctx, `SELECT migrator.changed_server(), NOT pg_is_in_recovery()`).Scan(&changed, &writable)
-	if err != nil || changed == "" || !writable {
+	if err != nil || changed == "" || !writable || IsDryRun(ctx) {
 		return changed, statedb.Explain(err)
 	}
 	rows, err := s.pool.Query(ctx, `SELECT name FROM migrator.migrations ORDER BY name`)

@@ -25,7 +25,7 @@ func Exclusive(ctx context.Context, pool *pgxpool.Pool, migration string, patien
 	// patience.
 	ctx = WithPatience(ctx, patience+phases.StatementWithin)
 	var blocker Blocker
-	err := pgx.BeginTxFunc(ctx, pool, ReadCommitted, func(tx pgx.Tx) error {
+	err := InTx(ctx, pool, ReadCommitted, func(tx pgx.Tx) error {
 		found := false
 		b := &pgx.Batch{}
 		b.Queue(`SELECT set_config('idle_in_transaction_session_timeout', $1, true)`, fmt.Sprint(patience.Milliseconds()))
@@ -46,6 +46,32 @@ func Exclusive(ctx context.Context, pool *pgxpool.Pool, migration string, patien
 		return f(tx)
 	})
 	return named(Explain(err), blocker)
+}
+
+type dryRun struct{}
+
+// DryRun returns a context in which each Exclusive and InTx does all of its work, and then rolls it back: what
+// would be refused is refused.
+func DryRun(ctx context.Context) context.Context { return context.WithValue(ctx, dryRun{}, true) }
+
+// IsDryRun reports whether the context is one of DryRun.
+func IsDryRun(ctx context.Context) bool { return ctx.Value(dryRun{}) != nil }
+
+var errRolledBack = errors.New("dry run")
+
+// InTx runs f in a transaction, which is rolled back in a dry run.
+func InTx(ctx context.Context, pool *pgxpool.Pool, options pgx.TxOptions, f func(tx pgx.Tx) error) error {
+	err := pgx.BeginTxFunc(ctx, pool, options, func(tx pgx.Tx) error {
+		err := f(tx)
+		if err == nil && IsDryRun(ctx) {
+			err = errRolledBack
+		}
+		return err
+	})
+	if errors.Is(err, errRolledBack) {
+		return nil
+	}
+	return err
 }
 
 // JobLock is the lock of the one process that runs a job, and the connection whose

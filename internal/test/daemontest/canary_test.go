@@ -104,10 +104,10 @@ webhooks: [{url: "`+hook.URL+`", secret_file: secret}]
 	o.Does("backfill run", "phase advance")
 	o.SQL(o.Target, fmt.Sprintf(`UPDATE people SET email = '%[1]sx' || email, doc = '{"note": ["%[1]s"]}' WHERE id LIKE '%%7'; DELETE FROM people WHERE id = '%[2]s17';
 		ALTER TABLE people ENABLE TRIGGER bad`, canary, canaryKey))
-	try("reconcile run --full", "reconcile run --full --repair --force x", "reconcile list", "reconcile show", "reconcile explain "+canaryKey+"7", "reconcile explain "+canaryKey+"17",
+	try("reconcile run --full", "reconcile run --full --repair --yes --force x", "reconcile list", "reconcile show", "reconcile explain "+canaryKey+"7", "reconcile explain "+canaryKey+"17",
 		"backfill run --again", "reconcile schedule", "trigger list", "trigger test", "runbook render rollback", "runbook verify")
 	o.SQL(o.Target, `ALTER TABLE people DISABLE TRIGGER bad`)
-	try("reconcile run --full --repair --force x") // exits with 8: only a later run is clean
+	try("reconcile run --full --repair --yes --force x") // exits with 8: only a later run is clean
 	o.Does("backfill run", "reconcile run --full", "phase advance")
 
 	// An application's write that the target refuses: its words are in the journal, and roll back.

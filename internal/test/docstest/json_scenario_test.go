@@ -19,10 +19,12 @@ import (
 func (a *audit) scenario() {
 	o := a.o
 	a.expect(clitest.Usage, "status") // no schema yet
+	a.expect(clitest.Done, "init", "--dry-run")
 	a.expect(clitest.Done, "init")
 	a.expect(clitest.Done, "plan")
 	a.expect(clitest.Done, "doctor")
 	a.expect(clitest.Usage, "status") // nothing applied
+	a.expect(clitest.Done, "apply", "--dry-run")
 	a.expect(clitest.Done, "apply")
 	a.expect(clitest.Done, "version")
 	a.drills()
@@ -51,6 +53,9 @@ func (a *audit) scenario() {
 	a.expect(clitest.Done, "doctor")
 	a.expect(clitest.Done, "status")
 	a.expect(clitest.Usage, "fleet", "evict", "shop-2")
+	a.expect(clitest.Done, "fleet", "evict", "shop-2", "--reason", "it was switched off", "--dry-run")
+	a.expect(clitest.Usage, "fleet", "evict", "--lapsed", "--reason", "it was switched off")
+	a.expect(clitest.Done, "fleet", "evict", "--lapsed", "--reason", "it was switched off", "--dry-run")
 	a.expect(clitest.Done, "fleet", "evict", "shop-2", "--reason", "it was switched off")
 	a.expect(clitest.Done, "phase", "advance", "--override", "soak-time=a test")
 
@@ -116,6 +121,7 @@ func (a *audit) scenario() {
 	a.expect(clitest.NotYet, "rollback", "--rehearse")
 	a.expect(clitest.Usage, "rollback")
 	a.expect(clitest.NotYet, "rollback", "--yes")
+	a.expect(clitest.NotYet, "rollback", "--dry-run")
 	a.written("7", "Product 7")
 	a.expect(clitest.Done, "phase", "rollback", "--to", "grace", "--yes")
 	a.expect(clitest.Done, "phase", "rollback", "--to", "grace")
@@ -126,7 +132,9 @@ func (a *audit) scenario() {
 	a.expect(clitest.Usage, "doctor")
 	a.expect(clitest.Usage, "phase", "reclaim")
 	a.expect(clitest.Usage, "phase", "reclaim", "--reason", "test")
+	a.expect(clitest.Done, "phase", "reclaim", "--reason", "test", "--dry-run")
 	a.expect(clitest.Done, "phase", "reclaim", "--reason", "test", "--yes")
+	a.expect(clitest.Done, "legacy", "raise-era", "--dry-run")
 	a.expect(clitest.Done, "legacy", "raise-era", "--yes")
 	a.expect(clitest.Done, "forget", "products", "--dry-run")
 	a.expect(clitest.Usage, "forget", "products", "--yes", "--reason", "a test") // not in this phase
@@ -148,7 +156,8 @@ func (a *audit) scenario() {
 	a.expect(clitest.Usage, "reconcile", "run") // not what is applied
 	o.SQL(o.State, orphan)
 	a.expect(clitest.Done, "reconcile", "cancel")
-	a.expect(clitest.Usage, "reconcile", "cancel")
+	a.expect(clitest.Done, "reconcile", "cancel") // it is cancelled already
+	a.expect(clitest.Usage, "reconcile", "cancel", "nosuch")
 }
 
 // runbooks renders, verifies and runs runbooks, without moving anything.
@@ -167,7 +176,8 @@ func (a *audit) runbooks() {
 	a.expect(clitest.NotYet, "runbook", "resume", "1")
 	a.expect(clitest.NotYet, "runbook", "run", a.o.Path("good.md")) // it has not ended
 	a.expect(clitest.Done, "runbook", "approve", "1", "go", "--reason", "looks good")
-	a.expect(clitest.NotYet, "runbook", "approve", "1", "go")
+	a.expect(clitest.Done, "runbook", "approve", "1", "go") // it is approved already
+	a.expect(clitest.NotYet, "runbook", "approve", "1", "nosuch")
 	a.expect(clitest.Done, "runbook", "resume", "1")
 	a.expect(clitest.Done, "runbook", "list")
 	a.expect(clitest.Done, "runbook", "show", "1")
