@@ -3,6 +3,7 @@ package state_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -133,5 +134,74 @@ func TestLeadReturnsWhatItsLeaderReturned(t *testing.T) {
 	done := false
 	if err := s.Lead(t.Context(), "products", func(context.Context) error { done = true; return nil }); err != nil || !done {
 		t.Errorf("the lock was not given back: %v", err)
+	}
+}
+
+// TestAllLeadershipsShareOneSession: those that a process has, and those that it waits for. Its end ends
+// them all, and each is led again.
+func TestAllLeadershipsShareOneSession(t *testing.T) {
+	t.Parallel()
+	s, dbURL := open(t)
+	other := openAt(t, dbURL)
+	const n = 50
+	var leading [n]atomic.Int32
+	lead := func(s *state.Store) (all []*candidate) {
+		for i := range n {
+			all = append(all, stand(t, s, fmt.Sprintf("migration-%d", i), &leading[i]))
+		}
+		return all
+	}
+	sessions := func() (n int) {
+		t.Helper()
+		if err := other.Pool().QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity
+			WHERE application_name = 'migrator leader' AND datname = current_database()`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	first := lead(s)
+	var led []context.Context
+	for _, c := range first {
+		led = append(led, c.leads(t))
+	}
+	second := lead(other)
+	second[n-1].waits(t)
+	twice := stand(t, s, "migration-0", &leading[0]) // of one process
+	twice.waits(t)
+	if got := sessions(); got != 2 {
+		t.Errorf("%d sessions for %d leaderships of two processes", got, n)
+	}
+	twice.leave()
+	<-twice.ended
+	first[1].leave() // it alone changes hands
+	if err := <-first[1].ended; err != nil {
+		t.Error(err)
+	}
+	second[1].leads(t)
+	if led[0].Err() != nil || led[2].Err() != nil {
+		t.Error("another leadership has ended with it")
+	}
+	exec(t, other, `SELECT pg_terminate_backend(l.pid) FROM pg_locks l, hashtextextended('migrator leader migration-0', 0) h
+		WHERE l.locktype = 'advisory' AND l.granted AND l.classid::bigint = (h >> 32) & 4294967295 AND l.objid::bigint = h & 4294967295`)
+	for i, ctx := range led {
+		if i == 1 {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Minute):
+			t.Fatalf("leadership %d goes on without its lock", i)
+		}
+	}
+	for i := range n {
+		if i == 1 {
+			continue
+		}
+		select {
+		case <-first[i].began:
+		case <-second[i].began:
+		case <-time.After(time.Minute):
+			t.Fatalf("nothing leads migration %d", i)
+		}
 	}
 }

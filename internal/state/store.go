@@ -22,6 +22,7 @@ type Store struct {
 	standby  bool
 	readOnly bool // by its setting
 	schema   int64
+	leaders  leaders
 }
 
 // Open connects to the state database. ErrNoSchema, ErrOlder or ErrNewer when its
