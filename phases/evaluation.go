@@ -22,6 +22,23 @@ const (
 	Firing Verdict = "firing"
 )
 
+// Times of what an Alertmanager sends.
+const (
+	// AlertsFresh is how long its Watchdog, or a firing alert, may not be repeated.
+	AlertsFresh = 5 * time.Minute
+	// ClocksDiffer is by how much the clocks of Prometheus and of the state may differ.
+	ClocksDiffer = 5 * time.Minute
+)
+
+// Labels of the alerts of configs/prometheus.
+const (
+	// Watchdog is the name of the alert that fires always, so that silence is noticed.
+	Watchdog = "Watchdog"
+	// OwnSource is the label source of alerts about migrator. [own-alerts]: none fires a trigger: that a
+	// trigger is blind, or was rolled back, proves no harm.
+	OwnSource = "migrator"
+)
+
 // Evaluation is one evaluation of a measured gate or a trigger, with its inputs. The
 // state keeps it. It counts only for the epoch and configuration it was made under.
 type Evaluation struct {

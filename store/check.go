@@ -18,16 +18,32 @@ type Check struct {
 // CheckResult is a Check's result.
 type CheckResult string
 
-// Results of a check. Refused makes plan exit with 2.
+// Results of a check. Refused makes plan exit with 2. Unchecked is no result: what a check needs could not be
+// had, and nothing is known.
 const (
-	Good    CheckResult = "ok"
-	Warned  CheckResult = "warning"
-	Refused CheckResult = "refused"
+	Good      CheckResult = "ok"
+	Warned    CheckResult = "warning"
+	Refused   CheckResult = "refused"
+	Unchecked CheckResult = "not checked"
 )
+
+// WorseThan orders results from ok to refused.
+func (r CheckResult) WorseThan(other CheckResult) bool {
+	rank := map[CheckResult]int{Unchecked: 1, Warned: 2, Refused: 3}
+	return rank[r] > rank[other]
+}
 
 // Checker examines a store before a migration is applied.
 type Checker interface {
 	Check(ctx context.Context) ([]Check, error)
+}
+
+// ServerChecker is a store that can tell apart what changes on its servers while a migration runs: settings,
+// privileges, sessions, room. It writes no record. Such a check takes less than a second.
+//
+// Without it: the daemon repeats no check of the store; plan and doctor make all.
+type ServerChecker interface {
+	CheckServer(ctx context.Context) ([]Check, error)
 }
 
 // Errors of stores.

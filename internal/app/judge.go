@@ -28,12 +28,15 @@ func NewJudge(store *state.Store, name string, applied phases.Settings, reach fu
 		if s := newSource(t.Question, reach, status); s != nil {
 			j.TriggerSources[t.Name] = s
 		}
+		if len(t.Alertmanager.Labels) > 0 {
+			j.TriggerSources[t.Name] = receivedAlerts{store, name, t.Name}
+		}
 	}
 	return j
 }
 
-// newSource returns nil if there is nothing to query: alerts are received, and without a
-// migration file the address of Prometheus is not known.
+// newSource returns nil if there is nothing to query: without a migration file the address of Prometheus is
+// not known.
 func newSource(q phases.Question, reach func() migration.Prometheus, status func(context.Context) (phases.Status, error)) judge.Source {
 	switch {
 	case q.PromQL != "" && reach().URL != "":

@@ -36,8 +36,6 @@ const (
 	// maxNewAlerts is how many alerts of a trigger one webhook may bring: one is enough to fire it,
 	// each costs a row that stays for a week, and all are recorded before the sender is answered.
 	maxNewAlerts = 3
-	// clocksDiffer is by how much the clocks of Prometheus and of the state may differ.
-	clocksDiffer = 5 * time.Minute
 	// longestAhead is where a date is no clock that is fast.
 	longestAhead = 24 * time.Hour
 )
@@ -67,7 +65,7 @@ func (e *Engine) Fire(ctx context.Context, alerts []Alert) (f AlertsFired, err e
 		switch {
 		case a.StartsAt.After(now.Now.Add(longestAhead)):
 			f.Future++
-		case a.StartsAt.Before(changed.Add(-clocksDiffer)):
+		case a.StartsAt.Before(changed.Add(-phases.ClocksDiffer)):
 			f.Old++
 		default:
 			by[a.Trigger] = append(by[a.Trigger], a)

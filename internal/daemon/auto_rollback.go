@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/stranglerfig/migrator/phases"
@@ -34,7 +35,8 @@ func (w *engineRun) triggers(ctx context.Context, e phases.Snapshot) {
 			}
 		default:
 			w.firing[one.Name] = true
-			if w.pendingRollback == nil {
+			// An alert acts once, when it arrives (Fire): that it still fires stops the ramp alone.
+			if w.pendingRollback == nil && !received(w.rules.Settings, one.Name) {
 				w.pendingRollback, w.retryUntil = &evaluations[i], time.Now().Add(rollbackRetry)
 			}
 		}
@@ -111,4 +113,11 @@ func (w *engineRun) reportSettled(e phases.Snapshot) {
 		w.log.Info("rollback settled on all instances", "trigger", latch.Trigger, "epoch", at.Epoch,
 			"committed_at", latch.At, "settled_within", e.Now.Sub(latch.At).Round(time.Millisecond))
 	}
+}
+
+// received reports whether the trigger is on an Alertmanager's alerts.
+func received(s phases.Settings, trigger string) bool {
+	return slices.ContainsFunc(s.Triggers.Custom, func(c phases.CustomTrigger) bool {
+		return c.Name == trigger && len(c.Alertmanager.Labels) > 0
+	})
 }

@@ -6,6 +6,7 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net"
 	"slices"
@@ -24,7 +25,6 @@ import (
 	"github.com/stranglerfig/migrator/internal/state/outbox"
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/migration"
-	"github.com/stranglerfig/migrator/phases"
 )
 
 // Daemon leads migrations of one state database, or is their standby, and answers health
@@ -116,7 +116,7 @@ func (d *Daemon) maintainer(m *Migration, log *slog.Logger) *Maintainer {
 func (d *Daemon) engine(m *Migration) *Engine {
 	name := m.Config.Name
 	return &Engine{
-		Migration: name, State: d.State, Alerts: evaluationStore{d.State}, Announce: announcer(d.State, name), Log: d.Log,
+		Migration: name, State: d.State, Alerts: d.State, Announce: announcer(d.State, name), Log: d.Log,
 		Rules: func(ctx context.Context) (*Rules, error) {
 			applied, err := app.Applied(ctx, d.State, name)
 			if err != nil {
@@ -138,20 +138,6 @@ func (m *Migration) now() *migration.Config {
 		return now
 	}
 	return m.Config
-}
-
-// evaluationStore implements Alerts.
-type evaluationStore struct{ *state.Store }
-
-// SidesChanged implements Alerts.
-func (l evaluationStore) SidesChanged(ctx context.Context, migration string) (at time.Time, err error) {
-	changes, err := l.Changes(ctx, migration)
-	for _, c := range changes {
-		if (phases.Route{Phase: c.From}).ReadsTarget() != (phases.Route{Phase: c.To}).ReadsTarget() {
-			at = c.At
-		}
-	}
-	return at, err
 }
 
 // announcer puts events that have no entry in the history into the outbox.
@@ -223,17 +209,30 @@ func (d *Daemon) alerts() *server.Alerts {
 			}
 			return matchers, true, nil
 		},
-		Fire: func(ctx context.Context, name string, received []server.Alert) (server.Fired, error) {
-			alerts := make([]Alert, len(received))
-			for i, a := range received {
+		Fire: func(ctx context.Context, name string, r server.Received) (server.Fired, error) {
+			alerts := make([]Alert, len(r.Firing))
+			for i, a := range r.Firing {
 				body, err := json.Marshal(a)
 				if err != nil {
 					return server.Fired{}, err
 				}
 				alerts[i] = Alert{Trigger: a.Trigger, StartsAt: a.StartsAt, Key: a.Key(), Detail: a.Text(), Alert: body}
 			}
-			fired, err := d.engine(d.named(name)).Fire(ctx, alerts)
-			return server.Fired(fired), err
+			var fired AlertsFired
+			var err error
+			if len(alerts) > 0 {
+				fired, err = d.engine(d.named(name)).Fire(ctx, alerts)
+			}
+			// Last: what was noted is what was acted on.
+			return server.Fired(fired), errors.Join(err, d.State.NoteAlerts(ctx, name, noted(r.Firing), noted(r.Resolved), r.Watchdog))
 		},
 	}
+}
+
+func noted(alerts []server.Alert) []state.ReceivedAlert {
+	all := make([]state.ReceivedAlert, len(alerts))
+	for i, a := range alerts {
+		all[i] = state.ReceivedAlert{Trigger: a.Trigger, Fingerprint: a.Fingerprint, StartsAt: a.StartsAt, Detail: a.Text()}
+	}
+	return all
 }

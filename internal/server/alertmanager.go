@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/oneline"
+	"github.com/stranglerfig/migrator/phases"
 )
 
 // Matcher selects the alerts of a trigger: an alert must have all Labels, with these
@@ -117,19 +118,33 @@ func bounded(words map[string]string) map[string]string {
 	return kept
 }
 
-// firing pairs each firing alert with the triggers that it is for.
-func firing(p payload, matchers []Matcher) (found []Alert) {
+// sorted pairs each alert with the triggers that it is for.
+func sorted(p payload, matchers []Matcher) (r Received) {
 	for _, a := range p.Alerts {
+		if a.Status == "firing" && a.Labels["alertname"] == phases.Watchdog {
+			r.Watchdog = true
+		}
 		for _, m := range matchers {
-			if a.Status == "firing" && m.matches(a.Labels) {
-				fires := a.Alert
-				fires.Trigger = m.Trigger
-				fires.Labels, fires.Annotations = bounded(fires.Labels), bounded(fires.Annotations)
-				found = append(found, fires)
+			switch one := a.Alert.of(m.Trigger); {
+			case !m.matches(a.Labels):
+			case a.Labels["alertname"] == phases.Watchdog:
+			case a.Labels["source"] == phases.OwnSource: // [own-alerts]
+				r.Own++
+			case a.Status == "firing":
+				r.Firing = append(r.Firing, one)
+			default:
+				r.Resolved = append(r.Resolved, one)
 			}
 		}
 	}
-	return found
+	return r
+}
+
+// of is the alert as one for a trigger.
+func (a Alert) of(trigger string) Alert {
+	a.Trigger = trigger
+	a.Labels, a.Annotations = bounded(a.Labels), bounded(a.Annotations)
+	return a
 }
 
 func (m Matcher) matches(labels map[string]string) bool {

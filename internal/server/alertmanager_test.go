@@ -31,8 +31,8 @@ func handler(fire func(server.Alert) error) http.Handler {
 		},
 	}
 	seen := map[string]bool{}
-	alerts.Fire = func(_ context.Context, _ string, all []server.Alert) (f server.Fired, err error) {
-		for _, a := range all {
+	alerts.Fire = func(_ context.Context, _ string, r server.Received) (f server.Fired, err error) {
+		for _, a := range r.Firing {
 			if seen[a.Key()] {
 				continue
 			}

@@ -20,8 +20,8 @@ import (
 )
 
 // Alerts serves POST /alerts/{migration} for all migrations of a daemon: webhooks of a Prometheus
-// Alertmanager (payload version 4). It calls Fire with the alerts that are firing and have a
-// matcher's labels. It skips resolved alerts, and alerts that match nothing.
+// Alertmanager (payload version 4). It calls Fire with the alerts that have a matcher's labels, and
+// with whether its Watchdog is among them. It skips alerts that match nothing, and migrator's own.
 //
 // It answers 200 with the triggers that fired, 401 without the token, 404 for a migration that the
 // daemon does not have, 400 to another payload or an alert from the future, and 413 to one that is
@@ -35,14 +35,21 @@ type Alerts struct {
 	// Matchers returns the matchers of the migration's applied triggers. It is called for
 	// each request. known is false for a migration that this daemon does not have.
 	Matchers func(ctx context.Context, migration string) (matchers []Matcher, known bool, err error)
-	// Fire acts on alerts. An Alertmanager repeats an alert, and both members of a cluster send it:
-	// Fire must recognize its Key. It is not called concurrently for a migration.
-	Fire    func(ctx context.Context, migration string, alerts []Alert) (Fired, error)
+	// Fire notes what was received, and acts on it. An Alertmanager repeats an alert, and both members of a
+	// cluster send it: Fire must recognize its Key. It is not called concurrently for a migration.
+	Fire    func(ctx context.Context, migration string, received Received) (Fired, error)
 	MaxBody int64         // bytes; 0: 1 MiB
 	Timeout time.Duration // for acting on one webhook; 0: 20 s
 	Log     *slog.Logger  // nil: discarded
 
 	turns sync.Map // a channel that holds one value, by migration
+}
+
+// Received is what one webhook says.
+type Received struct {
+	Firing, Resolved []Alert
+	Watchdog         bool // fires: alerts of this Alertmanager arrive
+	Own              int  // alerts about migrator that match a trigger, which fire none
 }
 
 // Fired is what Fire did.
@@ -82,7 +89,12 @@ func (a *Alerts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusServiceUnavailable, errors.New("the state database can't be read; the daemon's log has the error"))
 		return
 	}
-	fired, err := a.fire(ctx, name, firing(p, matchers))
+	received := sorted(p, matchers)
+	if received.Own > 0 {
+		log.Warn("alerts about migrator ignored: they fire no trigger", "alerts", received.Own,
+			"hint", "give the trigger labels that only alerts of the application have")
+	}
+	fired, err := a.fire(ctx, name, received)
 	if fired.Old > 0 {
 		log.Warn("alerts ignored: they began before reads last changed sides", "alerts", fired.Old)
 	}
@@ -129,8 +141,8 @@ func (a *Alerts) read(w http.ResponseWriter, r *http.Request, log *slog.Logger) 
 }
 
 // fire takes turns: the same alert may arrive twice concurrently.
-func (a *Alerts) fire(ctx context.Context, name string, alerts []Alert) (Fired, error) {
-	if len(alerts) == 0 {
+func (a *Alerts) fire(ctx context.Context, name string, received Received) (Fired, error) {
+	if len(received.Firing)+len(received.Resolved) == 0 && !received.Watchdog {
 		return Fired{}, nil
 	}
 	any, _ := a.turns.LoadOrStore(name, make(chan struct{}, 1)) // only names that this daemon has come here
@@ -141,7 +153,7 @@ func (a *Alerts) fire(ctx context.Context, name string, alerts []Alert) (Fired, 
 	case <-ctx.Done():
 		return Fired{}, fmt.Errorf("earlier alerts are still acted on: %w", ctx.Err())
 	}
-	return a.Fire(ctx, name, alerts)
+	return a.Fire(ctx, name, received)
 }
 
 func (a *Alerts) authorized(r *http.Request) bool {

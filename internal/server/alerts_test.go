@@ -3,8 +3,10 @@ package server_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,8 +27,8 @@ func TestAlertsAreRoutedByMigration(t *testing.T) {
 			}
 			return nil, false, nil
 		},
-		Fire: func(_ context.Context, migration string, all []server.Alert) (server.Fired, error) {
-			for _, a := range all {
+		Fire: func(_ context.Context, migration string, r server.Received) (server.Fired, error) {
+			for _, a := range r.Firing {
 				fired = append(fired, migration+" "+a.Trigger+" "+a.Text())
 			}
 			return server.Fired{}, nil
@@ -60,5 +62,41 @@ func TestAlertsAreRoutedByMigration(t *testing.T) {
 	}
 	if len(fired) != 1 || fired[0] != "products smoke alert Burning: it burns" {
 		t.Errorf("%q", fired)
+	}
+}
+
+// TestOwnAlertsFireNothing: an alert about migrator never reaches a trigger, whatever labels both have. The
+// Watchdog is heard also where it matches nothing, and is no alert of a trigger where it matches.
+func TestOwnAlertsFireNothing(t *testing.T) {
+	t.Parallel()
+	var got []server.Received
+	alerts := &server.Alerts{
+		Token: secret,
+		Matchers: func(context.Context, string) ([]server.Matcher, bool, error) {
+			return []server.Matcher{{Trigger: "pages", Labels: map[string]string{"severity": "page"}}}, true, nil
+		},
+		Fire: func(_ context.Context, _ string, r server.Received) (server.Fired, error) {
+			got = append(got, r)
+			return server.Fired{}, nil
+		},
+	}
+	for _, body := range []string{
+		webhook(alert("firing", "f1", t1, `"alertname":"TriggerBlind","severity":"page","source":"migrator"`)),
+		webhook(alert("resolved", "f1", t1, `"alertname":"TriggerBlind","severity":"page","source":"migrator"`), alert("firing", "f2", t1, `"alertname":"Watchdog","severity":"none"`)),
+		webhook(alert("firing", "f2", t1, `"alertname":"Watchdog","severity":"page","source":"migrator"`)),
+		webhook(alert("resolved", "f2", t1, `"alertname":"Watchdog","severity":"page"`)),
+		webhook(alert("firing", "f3", t1, `"alertname":"Burns","severity":"page"`), alert("resolved", "f4", t1, `"alertname":"Burns","severity":"page"`)),
+	} {
+		if code, answer := post(route(alerts), secret, body); code != http.StatusOK {
+			t.Errorf("%d %s", code, answer)
+		}
+	}
+	want := []string{"watchdog true, 0 firing, 0 resolved", "watchdog true, 0 firing, 0 resolved", "watchdog false, 1 firing, 1 resolved"}
+	var is []string
+	for _, r := range got {
+		is = append(is, fmt.Sprintf("watchdog %t, %d firing, %d resolved", r.Watchdog, len(r.Firing), len(r.Resolved)))
+	}
+	if !slices.Equal(is, want) {
+		t.Errorf("%q, want %q", is, want)
 	}
 }

@@ -124,7 +124,7 @@ func TestTheTokenComesFirst(t *testing.T) {
 			}
 			return []server.Matcher{{Trigger: "x", Labels: map[string]string{"a": "b"}}}, true, nil
 		},
-		Fire: func(context.Context, string, []server.Alert) (server.Fired, error) {
+		Fire: func(context.Context, string, server.Received) (server.Fired, error) {
 			close(acting)
 			<-release
 			return server.Fired{}, nil
@@ -164,7 +164,7 @@ func TestABusyMigrationDelaysNoOther(t *testing.T) {
 		Matchers: func(context.Context, string) ([]server.Matcher, bool, error) {
 			return []server.Matcher{{Trigger: "x", Labels: map[string]string{"a": "b"}}}, true, nil
 		},
-		Fire: func(_ context.Context, name string, _ []server.Alert) (server.Fired, error) {
+		Fire: func(_ context.Context, name string, _ server.Received) (server.Fired, error) {
 			if name == "busy" {
 				acting <- struct{}{}
 				<-release

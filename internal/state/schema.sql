@@ -4,6 +4,20 @@
 
 CREATE DOMAIN migrator.phase AS text CONSTRAINT phase_check CHECK ((VALUE = ANY (ARRAY['legacy'::text, 'shadow-write'::text, 'dual-read'::text, 'cutover'::text, 'grace'::text, 'retain'::text, 'complete'::text, 'fenced'::text, 'lifting'::text, 'returning'::text])));
 
+CREATE TABLE migrator.alerts (
+    migration text NOT NULL,
+    trigger text NOT NULL,
+    fingerprint text NOT NULL,
+    starts_at timestamp with time zone NOT NULL,
+    detail text NOT NULL,
+    heard_at timestamp with time zone NOT NULL,
+    CONSTRAINT alerts_detail_check CHECK ((length(detail) <= 600)),
+    CONSTRAINT alerts_fingerprint_check CHECK ((length(fingerprint) <= 64)),
+    CONSTRAINT alerts_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
+    CONSTRAINT alerts_pkey PRIMARY KEY (migration, trigger, fingerprint),
+    CONSTRAINT alerts_trigger_check CHECK ((length(trigger) <= 63))
+);
+
 CREATE TABLE migrator.approvals (
     id bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
     migration text NOT NULL,
@@ -68,6 +82,25 @@ CREATE TABLE migrator.bypass (
     CONSTRAINT bypass_pkey PRIMARY KEY (migration),
     CONSTRAINT bypass_samples_check CHECK ((jsonb_typeof(samples) = 'array'::text)),
     CONSTRAINT bypass_why_check CHECK ((length(why) <= 500))
+);
+
+CREATE TABLE migrator.checks (
+    migration text NOT NULL,
+    name text NOT NULL,
+    result text NOT NULL,
+    applied text NOT NULL,
+    config_hash text NOT NULL,
+    detail text NOT NULL,
+    hint jsonb NOT NULL,
+    since timestamp with time zone NOT NULL,
+    looked_at timestamp with time zone NOT NULL,
+    CONSTRAINT checks_applied_check CHECK ((applied = ANY (ARRAY['ok'::text, 'warning'::text, 'refused'::text]))),
+    CONSTRAINT checks_detail_check CHECK ((length(detail) <= 2000)),
+    CONSTRAINT checks_hint_check CHECK (((jsonb_typeof(hint) = 'object'::text) AND (length((hint)::text) <= 4000))),
+    CONSTRAINT checks_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
+    CONSTRAINT checks_name_check CHECK (((length(name) >= 1) AND (length(name) <= 100))),
+    CONSTRAINT checks_pkey PRIMARY KEY (migration, name),
+    CONSTRAINT checks_result_check CHECK ((result = ANY (ARRAY['ok'::text, 'warning'::text, 'refused'::text])))
 );
 
 CREATE TABLE migrator.columns_seen (
@@ -1794,6 +1827,37 @@ BEGIN
     PERFORM migrator.note_entry(of_migration, of_cause, why, of_evidence);
 END $function$;
 
+CREATE OR REPLACE FUNCTION migrator.note_alerts(of_migration text, firing jsonb, resolved jsonb, watchdog boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    PERFORM migrator.require('operator', of_migration);
+    IF NOT EXISTS (SELECT FROM migrator.migrations WHERE name = of_migration) THEN
+        RETURN;
+    END IF;
+    DELETE FROM migrator.alerts a USING jsonb_array_elements(resolved) r
+        WHERE a.migration = of_migration AND a.trigger <> '' AND a.trigger = r ->> 'trigger' AND a.fingerprint = r ->> 'fingerprint'
+          AND a.starts_at <= (r ->> 'starts_at')::timestamptz;
+    DELETE FROM migrator.alerts WHERE migration = of_migration AND trigger <> '' AND heard_at < clock_timestamp() - interval '1 hour';
+    INSERT INTO migrator.alerts (migration, trigger, fingerprint, starts_at, detail, heard_at)
+        SELECT of_migration, f.trigger, f.fingerprint, max(f.starts_at), max(left(f.detail, 600)), clock_timestamp()
+        FROM (SELECT e ->> 'trigger' AS trigger, e ->> 'fingerprint' AS fingerprint, (e ->> 'starts_at')::timestamptz AS starts_at, e ->> 'detail' AS detail,
+                     row_number() OVER (PARTITION BY e ->> 'trigger' ORDER BY e ->> 'fingerprint') AS n
+              FROM jsonb_array_elements(firing) e) AS f
+        WHERE f.trigger <> '' AND f.starts_at < clock_timestamp() + interval '1 day' AND (EXISTS (SELECT FROM migrator.alerts a WHERE a.migration = of_migration AND a.trigger = f.trigger AND a.fingerprint = f.fingerprint)
+            OR f.n + (SELECT count(*) FROM migrator.alerts a WHERE a.migration = of_migration AND a.trigger = f.trigger) <= 100)
+        GROUP BY f.trigger, f.fingerprint
+    ON CONFLICT (migration, trigger, fingerprint) DO UPDATE SET starts_at = excluded.starts_at, detail = excluded.detail, heard_at = excluded.heard_at;
+    IF watchdog THEN
+        INSERT INTO migrator.alerts (migration, trigger, fingerprint, starts_at, detail, heard_at)
+            VALUES (of_migration, '', '', clock_timestamp(), '', clock_timestamp())
+        ON CONFLICT (migration, trigger, fingerprint) DO UPDATE SET heard_at = excluded.heard_at;
+    END IF;
+END $function$;
+
 CREATE OR REPLACE FUNCTION migrator.note_bypass(of_migration text, looked timestamp with time zone, next migrator.bypass)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -1812,6 +1876,38 @@ BEGIN
         "least" = excluded."least", most = excluded.most, first_at = excluded.first_at, last_at = excluded.last_at, writers = excluded.writers
     WHERE b.stay <> excluded.stay OR b.looked_at = looked;
     RETURN FOUND;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.note_checks(of_migration text, new_checks jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    hash   text;
+    before jsonb;
+    looked boolean;
+BEGIN
+    PERFORM migrator.require('operator', of_migration);
+    IF jsonb_array_length(new_checks) NOT BETWEEN 1 AND 200 THEN
+        RAISE EXCEPTION '% checks: want 1 to 200', jsonb_array_length(new_checks) USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    SELECT config_hash INTO hash FROM migrator.migrations WHERE name = of_migration;
+    IF NOT FOUND THEN
+        RETURN '{}';
+    END IF;
+    SELECT coalesce(jsonb_object_agg(name, result), '{}'), coalesce(bool_or(config_hash = hash), false) INTO before, looked
+        FROM migrator.checks WHERE migration = of_migration;
+    DELETE FROM migrator.checks WHERE migration = of_migration AND name NOT IN (SELECT c ->> 'name' FROM jsonb_array_elements(new_checks) c);
+    INSERT INTO migrator.checks AS old (migration, name, result, applied, config_hash, detail, hint, since, looked_at)
+        SELECT of_migration, c ->> 'name', c ->> 'result', CASE WHEN looked THEN 'ok' ELSE c ->> 'result' END, hash,
+               left(c ->> 'detail', 2000), coalesce(c -> 'hint', '{}'), clock_timestamp(), clock_timestamp()
+        FROM jsonb_array_elements(new_checks) c
+    ON CONFLICT (migration, name) DO UPDATE SET result = excluded.result, detail = excluded.detail, hint = excluded.hint,
+        applied = CASE WHEN old.config_hash = hash THEN old.applied ELSE excluded.result END, config_hash = hash,
+        since = CASE WHEN old.result = excluded.result THEN old.since ELSE excluded.since END, looked_at = excluded.looked_at;
+    RETURN before;
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.note_entry(of_migration text, of_cause text, why text, of_evidence jsonb)

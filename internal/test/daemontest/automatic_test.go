@@ -262,7 +262,7 @@ func TestAlertRollsBackOnce(t *testing.T) {
 	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", watchedRest+`
 triggers:
   custom:
-    - {name: pager, alertmanager: {labels: {severity: page, service: items}}}
+    - {name: pager, interval: 1s, alertmanager: {labels: {severity: page, service: items}}}
     - {name: tried, alertmanager: {labels: {severity: try}}, dry_run: true}
 webhooks:
   - {url: "`+hook.URL+`/secret-path", secret_file: secret, events: [trigger, advance]}
@@ -276,8 +276,9 @@ webhooks:
 	d := o.serve(t)
 	d.awaits("the lead", d.leads)
 	starts := time.Now().UTC().Format(time.RFC3339Nano)
+	name, source := "ItemsBurn", "items"
 	send := func(bearer, status, severity, path string) (int, string) {
-		body := `{"version":"4","status":"` + status + `","alerts":[{"status":"` + status + `","labels":{"alertname":"ItemsBurn","severity":"` + severity +
+		body := `{"version":"4","status":"` + status + `","alerts":[{"status":"` + status + `","labels":{"alertname":"` + name + `","source":"` + source + `","severity":"` + severity +
 			`","service":"items"},"annotations":{"summary":"items burn"},"startsAt":"` + starts + `","fingerprint":"f1"}]}`
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, d.url+path, strings.NewReader(body))
 		if err != nil {
@@ -311,12 +312,34 @@ webhooks:
 			t.Errorf("%+v: %d %s", c, code, body)
 		}
 	}
+	pager := func(want phases.Verdict, says string) {
+		t.Helper()
+		d.awaits("the trigger's state "+string(want)+" ("+says+")", func() bool {
+			for _, v := range w.list().Triggers {
+				if v.Trigger == "pager" && v.Evaluation != nil && v.Evaluation.Verdict == want && strings.Contains(v.Evaluation.Detail, says) {
+					return true
+				}
+			}
+			return false
+		})
+	}
+	pager(phases.NoData, "nothing received yet")
+	name = "Watchdog"
+	send(token, "firing", "none", "/alerts/items")
+	pager(phases.Quiet, "Watchdog was received")
+	// What is about migrator proves no harm.
+	name, source = "TriggerBlind", "migrator"
+	if code, body := send(token, "firing", "page", "/alerts/items"); code != 200 || strings.Contains(body, "pager") {
+		t.Errorf("migrator's own alert: %d %s", code, body)
+	}
+	name, source = "ItemsBurn", "items"
 	// In dual-read reads come from legacy: the alert is only sent to webhooks. The same
 	// alert sent again in cutover is not a new one.
 	if code, body := send(token, "firing", "page", "/alerts/items"); code != 200 || !strings.Contains(body, "pager") {
 		t.Errorf("%d %s", code, body)
 	}
 	phase(phases.DualRead, "an alert in dual-read")
+	pager(phases.Firing, "items burn")
 	o.Does("reconcile run --full", "phase advance")
 	send(token, "firing", "page", "/alerts/items")
 	send(token, "firing", "try", "/alerts/items")
@@ -351,6 +374,8 @@ webhooks:
 	starts = began.UTC().Format(time.RFC3339Nano)
 	send(token, "firing", "page", "/alerts/items")
 	phase(phases.DualRead, "a new alert")
+	send(token, "resolved", "page", "/alerts/items")
+	pager(phases.Quiet, "Watchdog was received")
 	r := w.list().Rollback
 	if r == nil || r.Trigger != "pager" {
 		t.Fatalf("%+v", r)
