@@ -1,11 +1,11 @@
 package reconcile_test
 
 import (
-	"slices"
+	"context"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stranglerfig/migrator/internal/backfill"
 	"github.com/stranglerfig/migrator/internal/hint"
@@ -18,8 +18,40 @@ import (
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
-// TestARestartOfTheStateEndsNoJob: it crashes, and is away for longer than a second in a backfill, in a run that
-// compares, and while the journal is emptied; each goes on and says what it waited for.
+// losingBackfills loses the state database when the second chunk is about to be saved.
+type losingBackfills struct {
+	backfill.Ledger
+	lose func()
+}
+
+func (l losingBackfills) Save(ctx context.Context, p backfill.Progress) error {
+	if p.Done > 1 {
+		l.lose()
+	}
+	return l.Ledger.Save(ctx, p)
+}
+
+// losingRuns loses it when a run that has compared is about to be saved, or the first page of the
+// journal about to be cleared.
+type losingRuns struct {
+	reconcile.Ledger
+	lose func()
+}
+
+func (l losingRuns) Save(ctx context.Context, run reconcile.Run, found []reconcile.Finding, rechecked ...int) error {
+	if run.Checked > 0 {
+		l.lose()
+	}
+	return l.Ledger.Save(ctx, run, found, rechecked...)
+}
+
+func (l losingRuns) Clear(ctx context.Context, entries []reconcile.JournaledKey) (int64, error) {
+	l.lose()
+	return l.Ledger.Clear(ctx, entries)
+}
+
+// TestARestartOfTheStateEndsNoJob: it crashes, and is away in a backfill, in a run that compares, and while
+// the journal is emptied; each shows what it waits for, and goes on.
 func TestARestartOfTheStateEndsNoJob(t *testing.T) {
 	t.Parallel()
 	server := testenv.Postgres(t)
@@ -34,52 +66,41 @@ func TestARestartOfTheStateEndsNoJob(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	var mu sync.Mutex
-	var shown []string
-	ctx := hint.OnWait(t.Context(), func(what string, _ hint.Hint) {
-		mu.Lock()
-		defer mu.Unlock()
-		shown = append(shown, what)
-	})
-	// restart returns once the server is away, which it is for another second and a half.
-	back := make(chan error, 1)
+	shown := make(chan string, 100)
+	ctx := hint.OnWait(t.Context(), func(what string, _ hint.Hint) { shown <- what })
+	// restart returns once the server is away. It comes back when the job has shown that it waits, as each must
+	// sooner or later: none can end without the state.
+	ended, back := make(chan struct{}), make(chan error, 1)
 	restart := func() func() {
 		return sync.OnceFunc(func() {
 			if err := server.Kill(); err != nil {
 				t.Error(err)
 			}
 			go func() {
-				time.Sleep(1500 * time.Millisecond)
+				what := "nothing"
+				select {
+				case what = <-shown:
+				case <-ended:
+				}
+				if !strings.Contains(what, "the state database: ") {
+					t.Errorf("shown while the state was away: %s", what)
+				}
 				back <- server.Restart(t.Context())
 			}()
 		})
 	}
 	check := func(what string, err error) {
 		t.Helper()
-		if err != nil {
+		close(ended)
+		if err := errors.Join(err, <-back); err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
-		if err := <-back; err != nil {
-			t.Fatal(err)
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		// A run may need the state only after a while: it compares what it has taken.
-		if slices.ContainsFunc(shown, func(s string) bool { return !strings.Contains(s, "the state database: ") }) || (len(shown) == 0 && what == "the backfill") {
-			t.Errorf("%s: it did not show what it waited for: %q", what, shown)
-		}
-		shown = nil
+		ended, shown = make(chan struct{}), make(chan string, 100)
 	}
 
-	stop := restart()
 	b := backfill.Backfill{
-		Legacy: p.Legacy, Barrier: p.Legacy, Locker: p.Legacy, Target: p.Target, Ledger: backfills.New(store.Pool(), "move"),
-		ChunkRows: 500, NotAfter: notAfter,
-		Report: func(p backfill.Progress) {
-			if p.Done > 1 {
-				stop()
-			}
-		},
+		Legacy: p.Legacy, Barrier: p.Legacy, Locker: p.Legacy, Target: p.Target,
+		Ledger: losingBackfills{backfills.New(store.Pool(), "move"), restart()}, ChunkRows: 500, NotAfter: notAfter,
 	}
 	done, err := b.Run(ctx)
 	check("the backfill", err)
@@ -89,13 +110,7 @@ func TestARestartOfTheStateEndsNoJob(t *testing.T) {
 
 	rc, _ := reconciler(p)
 	ledger := reconciles.New(store.Pool(), "move")
-	rc.Ledger, rc.Jobs, rc.Rate, rc.ChunkRows = ledger, ledger, 4000, 250
-	stop = restart()
-	rc.Report = func(r reconcile.Run) {
-		if r.Checked > 500 {
-			stop()
-		}
-	}
+	rc.Ledger, rc.Jobs, rc.ChunkRows = losingRuns{ledger, restart()}, ledger, 250
 	r, _, err := rc.Run(ctx, reconcile.RunOptions{Full: true, TwoWay: true})
 	check("the run", err)
 	if saved, err := ledger.Run(ctx, r.ID); err != nil || saved.Status != reconcile.Done || saved.Checked != 4000 || saved.Differences != 0 {
@@ -106,8 +121,7 @@ func TestARestartOfTheStateEndsNoJob(t *testing.T) {
 		SELECT 'move', convert_to(i::text, 'UTF8'), repeat('0', 32), 1, 'timeout', now(), now() FROM generate_series(1, 4000) i`); err != nil {
 		t.Fatal(err)
 	}
-	stop = restart()
-	rc.Report, rc.OnJournal = nil, func(int64, int64) { stop() }
+	rc.Ledger = losingRuns{ledger, restart()}
 	n, err := rc.RepairJournal(ctx)
 	check("the journal", err)
 	if left, err := ledger.JournalLength(ctx); err != nil || left != 0 || n != 4000 {

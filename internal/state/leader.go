@@ -178,7 +178,7 @@ type election struct {
 	over       bool
 }
 
-// hold opens a session, and asks and checks on it until it ends or nobody is a candidate any more. answered:
+// hold opens a session, and asks and checks on it until it ends or there is no candidate any more. answered:
 // the database has answered it.
 func (e *election) hold(l *leaders, s *Store) (answered bool) {
 	conn, err := s.leadConn(context.Background())

@@ -69,7 +69,7 @@ func open(ctx context.Context, url string, oldest int64) (*Store, error) {
 func (s *Store) HealthWarning() string {
 	switch {
 	case s.schema < binaryVersion():
-		return fmt.Sprintf("the state database's schema has version %d, this binary is made for %d: it rolls back, and can do no more before migrator init", s.schema, binaryVersion())
+		return fmt.Sprintf("the state database's schema has version %d, this binary is made for %d: until its owner upgrades it, this binary only rolls back", s.schema, binaryVersion())
 	case s.standby:
 		return "the state database is a read-only standby: its data may be stale, and it accepts no changes"
 	case s.readOnly:
