@@ -66,8 +66,15 @@ var (
 	captureLate = define(gaugeType, "capture_lag_seconds", "Age of the newest change that change capture has applied, while there are later ones.", noCapture, "migration")
 	walRetained = define(gaugeType, "capture_wal_held_bytes", "WAL that legacy retains for the replication slot.", noCapture, "migration")
 
-	gateVerdict = define(gaugeType, "gate_verdict", "1 for the newest verdict of a measured gate, 0 for the others.", unmeasured, "migration", "gate", "verdict")
-	gateBound   = define(gaugeType, "gate_bound_ratio", "A measured gate's upper bound as a share of its limit: it passes below 1.", unmeasured+"; without samples, or with a limit of 0", "migration", "gate")
+	led         = define(gaugeType, "led", "1 if some daemon leads the migration, 0 if none does: nothing is repaired, and no trigger rolls back.", "", "migration")
+	checkResult = define(gaugeType, "check", "1 for the newest result of each check of the servers that the leading daemon repeats every minute: ok, warning, refused or not checked.", "until a daemon has looked", "migration", "check", "result")
+	checkWorse  = define(gaugeType, "check_worse", "1 if the check's result is worse than when the migration file was applied.", "until a daemon has looked", "migration", "check")
+	checkedLast = define(gaugeType, "checks_last_timestamp_seconds", "When the leading daemon last made these checks.", "until a daemon has looked", "migration")
+	waiting     = define(gaugeType, "webhook_messages_waiting", "Messages to webhooks that are not delivered yet.", "", "migration")
+	waitingFrom = define(gaugeType, "webhook_oldest_timestamp_seconds", "When the oldest of these messages was written.", "while none waits", "migration")
+
+	gateVerdict = define(gaugeType, "gate_verdict", "1 for the verdict of a measured gate that status shows, 0 for the others: no data if the newest evaluation is of another epoch or configuration, or too old.", unmeasured, "migration", "gate", "verdict")
+	gateBound   = define(gaugeType, "gate_bound_ratio", "How far a measured gate's bound is from its limit: it passes below 1. Upper bound by limit; for a gate that wants more than its limit, limit by value.", unmeasured+"; without enough samples, or with a limit of 0", "migration", "gate")
 	gateSamples = define(gaugeType, "gate_samples", "Observations that a measured gate's newest evaluation rested on.", unmeasured, "migration", "gate")
 	gateLast    = define(gaugeType, "gate_last_evaluation_timestamp_seconds", "When a measured gate was last evaluated.", unmeasured, "migration", "gate")
 
@@ -81,7 +88,8 @@ var (
 
 	daemon = []*metric{
 		stateUp, leader, phaseInfo, phaseEpoch, readPercent, fleet, transitions, settleSeconds, lastMove, latched, rollback,
-		columns, journalKeys, bypassed, bypassLast, bypassBlind, unreadable, returnKeys, captureLag, captureLate, walRetained, gateVerdict, gateBound, gateSamples, gateLast,
+		columns, journalKeys, bypassed, bypassLast, bypassBlind, unreadable, returnKeys, captureLag, captureLate, walRetained,
+		led, checkResult, checkWorse, checkedLast, waiting, waitingFrom, gateVerdict, gateBound, gateSamples, gateLast,
 		triggerState, triggerLast, lastClean, reconciled, coverage, lastDrill,
 	}
 )

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -72,26 +73,36 @@ func collectTransitions(out chan<- prometheus.Metric, m string, all []Transition
 	out <- prometheus.MustNewConstHistogram(settleSeconds.desc, settled, sum, buckets, m)
 }
 
-func collectGates(out chan<- prometheus.Metric, m string, evaluations []phases.Evaluation) {
-	for _, e := range evaluations {
-		if e.Kind != phases.GateKind {
+// collectGates exports of each gate what status shows: an evaluation of another epoch or configuration, or one that is
+// too old, is no data.
+func collectGates(out chan<- prometheus.Metric, m string, snapshot phases.Snapshot, settings phases.GateSettings) {
+	for _, e := range snapshot.Evaluations {
+		all := settings.All()
+		at := slices.IndexFunc(all, func(g phases.Measured) bool { return g.Name == e.Name })
+		if e.Kind != phases.GateKind || at < 0 || all[at].Off != "" {
 			continue
 		}
+		verdict := all[at].Result(snapshot).Verdict
 		for _, v := range []phases.Verdict{phases.Pass, phases.Fail, phases.Inconclusive, phases.NoData, phases.Error} {
-			gauge(out, gateVerdict, truth(e.Verdict == v), m, e.Name, string(v))
+			gauge(out, gateVerdict, truth(verdict == v), m, e.Name, string(v))
 		}
 		gauge(out, gateSamples, float64(e.Samples), m, e.Name)
 		gauge(out, gateLast, seconds(e.At), m, e.Name)
 		ratio := e.Bound / e.Limit
-		if measured := e.Verdict != phases.NoData && e.Verdict != phases.Error; measured && !math.IsNaN(ratio) && !math.IsInf(ratio, 0) {
+		if slices.ContainsFunc(settings.Custom, func(c phases.CustomGate) bool { return c.Name == e.Name && c.Above != nil }) {
+			ratio = e.Limit / e.Bound // it passes above its limit
+		}
+		if measured := verdict != phases.NoData && verdict != phases.Error && e.Bounded(); measured && !math.IsNaN(ratio) && !math.IsInf(ratio, 0) {
 			gauge(out, gateBound, ratio, m, e.Name)
 		}
 	}
 }
 
-func collectTriggers(out chan<- prometheus.Metric, m string, evaluations []phases.Evaluation) {
+// collectTriggers exports the triggers that are applied and not off: others are not evaluated any more.
+func collectTriggers(out chan<- prometheus.Metric, m string, evaluations []phases.Evaluation, settings phases.TriggerSettings) {
 	for _, e := range evaluations {
-		if e.Kind != phases.TriggerKind {
+		on := slices.ContainsFunc(settings.All(), func(t phases.Armed) bool { return t.Name == e.Name && t.Off == "" })
+		if e.Kind != phases.TriggerKind || !on {
 			continue
 		}
 		for _, v := range []phases.Verdict{phases.Quiet, phases.Firing, phases.NoData, phases.Error} {

@@ -3,6 +3,7 @@ package metrics_test
 import (
 	"context"
 	"maps"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -33,34 +34,60 @@ func TestScrapeExportsEvaluations(t *testing.T) {
 	at := time.Unix(1_900_000_000, 0)
 	r := reading()
 	r.Snapshot.Latch = &phases.Latch{Trigger: "errors"}
+	r.Snapshot.Now = at
+	limit := 0.5
+	question := func(name string, above, below *float64) phases.CustomGate {
+		return phases.CustomGate{Question: phases.Question{Name: name, Above: above, Below: below}, Before: []phases.Phase{phases.Cutover}}
+	}
+	r.Settings.Gates.Custom = []phases.CustomGate{question("custom", nil, &limit), question("former", nil, &limit), question("old", nil, &limit), question("wants-more", &limit, nil)}
+	r.Settings.Triggers.Mismatches.Off = "not under test"
 	r.Snapshot.Evaluations = []phases.Evaluation{
-		{Kind: phases.GateKind, Name: "consistency", Verdict: phases.Pass, At: at, Samples: 5000, Bound: 0.0004, Limit: 0.001},
-		{Kind: phases.GateKind, Name: "errors", Verdict: phases.NoData, At: at, Limit: 0.005},
-		{Kind: phases.GateKind, Name: "custom", Verdict: phases.Fail, At: at, Samples: 1, Bound: 3}, // limit 0
+		{Kind: phases.GateKind, Name: "consistency", Verdict: phases.Pass, At: at, Epoch: 12, Samples: 5000, Bound: 0.0004, Limit: 0.001},
+		{Kind: phases.GateKind, Name: "target-reads", Verdict: phases.NoData, At: at, Epoch: 12, Limit: 0.005},
+		{Kind: phases.GateKind, Name: "custom", Verdict: phases.Fail, At: at, Epoch: 12, Samples: 1, Bound: 3}, // limit 0
+		// What status shows as no data: of another epoch, and too old.
+		{Kind: phases.GateKind, Name: "former", Verdict: phases.Pass, At: at, Epoch: 11, Samples: 1, Bound: 0.1, Limit: 0.5},
+		{Kind: phases.GateKind, Name: "old", Verdict: phases.Pass, At: at.Add(-time.Hour), Epoch: 12, Samples: 1, Bound: 0.1, Limit: 0.5},
+		{Kind: phases.GateKind, Name: "wants-more", Verdict: phases.Pass, At: at, Epoch: 12, Samples: 1, Bound: 2, Limit: 0.5},
+		{Kind: phases.GateKind, Name: "added-latency", Verdict: phases.Inconclusive, At: at, Epoch: 12, Samples: 3, Bound: time.Duration(math.MaxInt64).Seconds(), Limit: 0.01},
+		{Kind: phases.GateKind, Name: "of-another-file", Verdict: phases.Pass, At: at, Epoch: 12},
 	}
 	r.Triggers = []phases.Evaluation{
 		{Kind: phases.TriggerKind, Name: "errors", Verdict: phases.Firing, At: at},
 		{Kind: phases.TriggerKind, Name: "latency", Verdict: phases.NoData, At: at.Add(-time.Minute)},
+		{Kind: phases.TriggerKind, Name: "mismatches", Verdict: phases.NoData, At: at},      // off now
+		{Kind: phases.TriggerKind, Name: "of-another-file", Verdict: phases.NoData, At: at}, // not applied any more
 	}
 	r.LastDrill, r.Capture = at, &metrics.Capture{LagBytes: 1024, Lag: 1500 * time.Millisecond, RetainedBytes: 4096}
 	want := map[string]float64{
 		`migrator_rollback_latched{products}`: 1,
 
-		`migrator_gate_samples{consistency, products}`:                           5000,
-		`migrator_gate_samples{errors, products}`:                                0,
-		`migrator_gate_samples{custom, products}`:                                1,
-		`migrator_gate_bound_ratio{consistency, products}`:                       0.4,
-		`migrator_gate_last_evaluation_timestamp_seconds{consistency, products}`: 1_900_000_000,
-		`migrator_gate_last_evaluation_timestamp_seconds{errors, products}`:      1_900_000_000,
-		`migrator_gate_last_evaluation_timestamp_seconds{custom, products}`:      1_900_000_000,
-		`migrator_trigger_last_evaluation_timestamp_seconds{products, errors}`:   1_900_000_000,
-		`migrator_trigger_last_evaluation_timestamp_seconds{products, latency}`:  1_899_999_940,
-		`migrator_drill_last_success_timestamp_seconds{products}`:                1_900_000_000,
-		`migrator_capture_lag_bytes{products}`:                                   1024,
-		`migrator_capture_lag_seconds{products}`:                                 1.5,
-		`migrator_capture_wal_held_bytes{products}`:                              4096,
+		`migrator_gate_samples{consistency, products}`:                             5000,
+		`migrator_gate_samples{target-reads, products}`:                            0,
+		`migrator_gate_samples{custom, products}`:                                  1,
+		`migrator_gate_samples{former, products}`:                                  1,
+		`migrator_gate_samples{old, products}`:                                     1,
+		`migrator_gate_samples{wants-more, products}`:                              1,
+		`migrator_gate_samples{added-latency, products}`:                           3,
+		`migrator_gate_bound_ratio{consistency, products}`:                         0.4,
+		`migrator_gate_bound_ratio{wants-more, products}`:                          0.25,
+		`migrator_gate_last_evaluation_timestamp_seconds{consistency, products}`:   1_900_000_000,
+		`migrator_gate_last_evaluation_timestamp_seconds{target-reads, products}`:  1_900_000_000,
+		`migrator_gate_last_evaluation_timestamp_seconds{custom, products}`:        1_900_000_000,
+		`migrator_gate_last_evaluation_timestamp_seconds{former, products}`:        1_900_000_000,
+		`migrator_gate_last_evaluation_timestamp_seconds{old, products}`:           1_899_996_400,
+		`migrator_gate_last_evaluation_timestamp_seconds{wants-more, products}`:    1_900_000_000,
+		`migrator_gate_last_evaluation_timestamp_seconds{added-latency, products}`: 1_900_000_000,
+		`migrator_trigger_last_evaluation_timestamp_seconds{products, errors}`:     1_900_000_000,
+		`migrator_trigger_last_evaluation_timestamp_seconds{products, latency}`:    1_899_999_940,
+		`migrator_drill_last_success_timestamp_seconds{products}`:                  1_900_000_000,
+		`migrator_capture_lag_bytes{products}`:                                     1024,
+		`migrator_capture_lag_seconds{products}`:                                   1.5,
+		`migrator_capture_wal_held_bytes{products}`:                                4096,
 	}
-	for gate, verdict := range map[string]string{"consistency": "pass", "errors": "no data", "custom": "fail"} {
+	for gate, verdict := range map[string]string{
+		"consistency": "pass", "target-reads": "no data", "custom": "fail", "former": "no data", "old": "no data", "wants-more": "pass", "added-latency": "inconclusive",
+	} {
 		for _, v := range []string{"pass", "fail", "inconclusive", "no data", "error"} {
 			want[`migrator_gate_verdict{`+gate+`, products, `+v+`}`] = truth(v == verdict)
 		}

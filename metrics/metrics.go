@@ -20,12 +20,24 @@ import (
 // not been applied, which has no series.
 type Reading struct {
 	Snapshot    phases.Snapshot     // with the newest evaluation of each gate
+	Settings    phases.Settings     // those that are applied
 	Triggers    []phases.Evaluation // the newest evaluation of each
 	Transitions []Transition        // the complete history
 	LastClean   time.Time           // when the newest reconcile run without a difference finished; zero: never
 	Coverage    float64             // share of legacy that clean runs have checked, 0 ... 1
 	LastDrill   time.Time           // when the newest drill passed; zero: never
 	Capture     *Capture            // nil: no change capture
+	Led         bool                // some daemon leads the migration
+	Checks      []Check             // as the leading daemon last made them
+	Checked     time.Time           // when; zero: never
+	Waiting     int64               // messages to webhooks that are not delivered
+	WaitingFrom time.Time           // when the oldest of them was written; zero: there is none
+}
+
+// Check is a check of the servers that the leading daemon repeats.
+type Check struct {
+	Name, Result string
+	Worse        bool // than when the migration file was applied
 }
 
 // Collector reads the state database at each scrape. If it can't, migrator_state_up is 0 and
@@ -103,9 +115,21 @@ func collect(out chan<- prometheus.Metric, m string, r Reading) {
 	gauge(out, columns, float64(changed[true]), m, "broken")
 	gauge(out, columns, float64(changed[false]), m, "unmoved")
 	collectTransitions(out, m, r.Transitions)
+	gauge(out, led, truth(r.Led), m)
+	for _, c := range r.Checks {
+		gauge(out, checkResult, 1, m, c.Name, c.Result)
+		gauge(out, checkWorse, truth(c.Worse), m, c.Name)
+	}
+	if !r.Checked.IsZero() {
+		gauge(out, checkedLast, seconds(r.Checked), m)
+	}
+	gauge(out, waiting, float64(r.Waiting), m)
+	if !r.WaitingFrom.IsZero() {
+		gauge(out, waitingFrom, seconds(r.WaitingFrom), m)
+	}
 	gauge(out, latched, truth(r.Snapshot.Latch != nil), m)
-	collectGates(out, m, r.Snapshot.Evaluations)
-	collectTriggers(out, m, r.Triggers)
+	collectGates(out, m, r.Snapshot, r.Settings.Gates)
+	collectTriggers(out, m, r.Triggers, r.Settings.Triggers)
 	gauge(out, journalKeys, float64(st.JournalKeys), m)
 	if b := r.Snapshot.Bypass; b != nil && st.Route.Phase.Compared() {
 		gauge(out, bypassed, float64(b.Least), m)

@@ -70,6 +70,8 @@ func scrape(t *testing.T, c *metrics.Collector) map[string]float64 {
 func reading() metrics.Reading {
 	return metrics.Reading{
 		LastClean: time.UnixMilli(1_900_000_000_500), Coverage: 0.25,
+		Led: true, Checked: time.UnixMilli(1_900_000_000_500), Waiting: 3, WaitingFrom: time.UnixMilli(1_900_000_000_000),
+		Checks: []metrics.Check{{Name: "target: redis-eviction", Result: "refused", Worse: true}, {Name: "state: disk", Result: "ok"}},
 		Snapshot: phases.Snapshot{
 			Status: phases.Status{
 				Migration: "products", Route: phases.Route{Phase: phases.Cutover, Percent: 2550, Epoch: 12}, JournalKeys: 7, UnreadableWindows: 2, Reversible: true,
@@ -88,6 +90,7 @@ func TestScrapeExportsStatus(t *testing.T) {
 		Migration: "sessions", Route: phases.Route{Phase: phases.Retain, Epoch: 20}, Reversible: true, ReturnKeys: 9,
 	}
 	retained.Snapshot.Reconcile, retained.LastClean, retained.Coverage = nil, time.Time{}, 0
+	retained.Led, retained.Checks, retained.Checked, retained.Waiting, retained.WaitingFrom = false, nil, time.Time{}, 0, time.Time{}
 	got := scrape(t, &metrics.Collector{
 		Migrations: []string{"products", "sessions", "unapplied"},
 		Read: func(_ context.Context, m string) (metrics.Reading, error) {
@@ -146,6 +149,17 @@ func TestScrapeExportsStatus(t *testing.T) {
 		`migrator_reconcile_coverage_ratio{sessions}`:        0,
 		`migrator_transition_settle_seconds{sessions} count`: 0,
 		`migrator_transition_settle_seconds{sessions} sum`:   0,
+
+		`migrator_led{products}`:                                    1,
+		`migrator_led{sessions}`:                                    0,
+		`migrator_check{target: redis-eviction, products, refused}`: 1,
+		`migrator_check{state: disk, products, ok}`:                 1,
+		`migrator_check_worse{target: redis-eviction, products}`:    1,
+		`migrator_check_worse{state: disk, products}`:               0,
+		`migrator_checks_last_timestamp_seconds{products}`:          1_900_000_000.5,
+		`migrator_webhook_messages_waiting{products}`:               3,
+		`migrator_webhook_messages_waiting{sessions}`:               0,
+		`migrator_webhook_oldest_timestamp_seconds{products}`:       1_900_000_000,
 
 		`migrator_leader{unapplied}`: 0,
 	}

@@ -34,7 +34,7 @@ const (
 const (
 	// Watchdog is the name of the alert that fires always, so that silence is noticed.
 	Watchdog = "Watchdog"
-	// OwnSource is the label source of alerts about migrator. [own-alerts]: none fires a trigger: that a
+	// OwnSource is the label source of alerts about migrator. None fires a trigger: that a
 	// trigger is blind, or was rolled back, proves no harm.
 	OwnSource = "migrator"
 )
@@ -61,6 +61,12 @@ type Evaluation struct {
 	// Inputs are the other inputs: with them the verdict can be computed again.
 	Inputs json.RawMessage `json:"inputs,omitempty"`
 }
+
+// unbounded is the bound, in seconds, of a measure that has too few samples for one.
+const unbounded = 9e9
+
+// Bounded reports whether the samples are enough for a bound.
+func (e Evaluation) Bounded() bool { return e.Bound < unbounded }
 
 // Latch is an automatic rollback that no operator has acknowledged yet. While it
 // exists, the migration does not advance.

@@ -62,6 +62,21 @@ func gatesMeasured(to Route, s Settings, e Snapshot) []GateResult {
 	return gates
 }
 
+// All lists all measured gates, those that are off too.
+func (g GateSettings) All() (list []Measured) {
+	for _, p := range Order {
+		for _, m := range g.Ahead(p) {
+			if !slices.ContainsFunc(list, func(have Measured) bool { return have.Name == m.Name }) {
+				list = append(list, m)
+			}
+		}
+	}
+	return list
+}
+
+// Result is the gate's result in a snapshot, as status shows it.
+func (m Measured) Result(e Snapshot) GateResult { return gateMeasured(m, e) }
+
 // gateMeasured takes its verdict from the newest evaluation, which must be of this
 // epoch and configuration and not older than StaleAfter.
 func gateMeasured(m Measured, e Snapshot) GateResult {

@@ -8,8 +8,8 @@
 # not run as root and no other account reads root's home. `make clean` empties it.
 # macOS: brew installs them, and starts no service.
 #
-# Prometheus, promtool and PgBouncer, which some tests ask, are unpacked in the same way.
-# Where they can't be had, those tests skip.
+# Prometheus, Alertmanager, promtool, amtool and PgBouncer, which some tests ask, are unpacked in
+# the same way. Where they can't be had, those tests skip.
 #
 # It says first what it is about to do, and on a terminal asks. MIGRATOR_DEPS_YES=1 is the
 # answer yes; without a terminal it goes on.
@@ -69,6 +69,12 @@ have_pgbouncer() {
 	found "$cache/pgbouncer" pgbouncer /usr/sbin /usr/bin /usr/local/bin /opt/homebrew/bin
 }
 
+# Debian names the program prometheus-alertmanager.
+have_alertmanager() {
+	found "$cache/alertmanager" amtool /usr/bin /usr/local/bin /opt/homebrew/bin || return 1
+	found "$cache/alertmanager" prometheus-alertmanager /usr/bin || found "$cache/alertmanager" alertmanager /usr/bin /usr/local/bin /opt/homebrew/bin
+}
+
 give_up() {
 	say "PostgreSQL and Redis are not here: $1"
 	say "Try: apt-get install postgresql redis-server     (as root; they need not be running)"
@@ -83,6 +89,10 @@ without_prometheus() {
 
 without_pgbouncer() {
 	say "PgBouncer is not here: $1; tests that ask one skip. Try: put pgbouncer on PATH"
+}
+
+without_alertmanager() {
+	say "Alertmanager is not here: $1; tests that ask one skip. Try: put alertmanager and amtool on PATH"
 }
 
 # agreed WHAT: says it, and asks on a terminal.
@@ -121,6 +131,13 @@ unpack() {
 	# Complete or not at all: what is at $root is taken to work.
 	rm -rf "$root"
 	mv "$root.new" "$root"
+}
+
+# relocate PROGRAM: Debian's Alertmanager reads its templates at a path that is compiled in. One of the same
+# length, relative, lets it read them in the directory that it is started in.
+relocate() {
+	LC_ALL=C sed 's#/usr/share/prometheus/alertmanager#./././././././././././././././././#g' "$1" >"$1.new" && chmod 755 "$1.new" && mv "$1.new" "$1" ||
+		{ printf 'its program could not be changed'; return 1; }
 }
 
 # settings of apt, for lists of our own: a container often has none, and they are root's to update.
@@ -164,6 +181,9 @@ with_apt() {
 	if ! have_pgbouncer; then
 		why=$(unpack "$cache/pgbouncer" pgbouncer) || without_pgbouncer "$why"
 	fi
+	if ! have_alertmanager; then
+		why=$(unpack "$cache/alertmanager" prometheus-alertmanager && relocate "$cache/alertmanager/usr/bin/prometheus-alertmanager") || without_alertmanager "$why"
+	fi
 }
 
 with_brew() {
@@ -172,10 +192,11 @@ with_brew() {
 	have_servers || brew install --quiet postgresql@17 redis >&2 || give_up "brew failed"
 	have_prometheus || brew install --quiet prometheus >&2 || without_prometheus "brew failed"
 	have_pgbouncer || brew install --quiet pgbouncer >&2 || without_pgbouncer "brew failed"
+	have_alertmanager || brew install --quiet alertmanager >&2 || without_alertmanager "brew failed"
 }
 
 if [ "${1:-}" = clean ]; then # not migrator's own files in a user's cache
-	rm -rf "$cache/deb" "$cache/prometheus" "$cache/pgbouncer" "$cache/pgdata" "$cache/apt" "$cache"/*.new "$cache/deps.lock"
+	rm -rf "$cache/deb" "$cache/prometheus" "$cache/alertmanager" "$cache/pgbouncer" "$cache/pgdata" "$cache/apt" "$cache"/*.new "$cache/deps.lock"
 	rmdir "$cache" 2>/dev/null || true
 	for base in "/tmp/migrator-$(id -u)" "/dev/shm/migrator-$(id -u)"; do # unless a run has them now
 		[ "$(ls "$base" 2>/dev/null)" != lock ] || rm -rf "$base"
@@ -186,6 +207,7 @@ missing=
 have_servers || missing=" PostgreSQL and Redis"
 have_prometheus || missing="${missing:+$missing,} Prometheus"
 have_pgbouncer || missing="${missing:+$missing,} PgBouncer"
+have_alertmanager || missing="${missing:+$missing,} Alertmanager"
 [ -n "$missing" ] || exit 0
 case $(uname -s) in
 Darwin) with_brew ;;

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/stranglerfig/migrator/internal/hint"
 )
@@ -31,6 +32,35 @@ const (
 func (r CheckResult) WorseThan(other CheckResult) bool {
 	rank := map[CheckResult]int{Unchecked: 1, Warned: 2, Refused: 3}
 	return rank[r] > rank[other]
+}
+
+// OfSide names the checks of a side of the migration: "legacy: durability".
+func OfSide(side string, checks []Check) []Check {
+	named := make([]Check, len(checks))
+	for i, c := range checks {
+		c.Name = side + ": " + strings.TrimPrefix(c.Name, side+"-")
+		named[i] = c
+	}
+	return named
+}
+
+// ByName joins checks of one name: the worst result, with all details of that.
+func ByName(checks []Check) []Check {
+	var all []Check
+	at := map[string]int{}
+	for _, c := range checks {
+		i, there := at[c.Name]
+		switch {
+		case !there:
+			at[c.Name] = len(all)
+			all = append(all, c)
+		case c.Result.WorseThan(all[i].Result):
+			all[i] = c
+		case c.Result == all[i].Result:
+			all[i].Detail += "; " + c.Detail
+		}
+	}
+	return all
 }
 
 // Checker examines a store before a migration is applied.

@@ -91,7 +91,7 @@ func (c *cli) printGateList(views []app.GateView, now time.Time) {
 	for _, v := range views {
 		row := []string{v.Gate, v.Before.String(), string(v.Verdict), "-", "-", "-", "-", "-"}
 		if e := v.Evaluation; e != nil {
-			row[3], row[4], row[5], row[7] = number(e.Bound), number(e.Limit), humanize.Count(e.Samples), humanize.Ago(now, e.At)
+			row[3], row[4], row[5], row[7] = bound(*e), number(e.Limit), humanize.Count(e.Samples), humanize.Ago(now, e.At)
 		}
 		if !v.Due.IsZero() {
 			row[6] = "in " + humanize.Span(v.Due.Sub(now))
@@ -102,6 +102,14 @@ func (c *cli) printGateList(views []app.GateView, now time.Time) {
 }
 
 func number(f float64) string { return fmt.Sprintf("%.4g", f) }
+
+// bound is "-" where the samples are too few for one.
+func bound(e phases.Evaluation) string {
+	if !e.Bounded() {
+		return "-"
+	}
+	return number(e.Bound)
+}
 
 // explained is the document of gate explain.
 type explained struct {
@@ -165,7 +173,7 @@ func (c *cli) explain(ctx context.Context, store *state.Store, name string, filt
 		e := x.Evaluation
 		c.printf("%s: %s, at %s (evaluation %d, epoch %d, config hash %s)\n", e.Name, e.Verdict, e.At.UTC().Format(time.RFC3339), e.ID, e.Epoch, e.ConfigHash[:min(12, len(e.ConfigHash))])
 		c.printf("  why      %s\n", e.Detail)
-		c.printf("  bound    %s, limit %s, measured %s, of %s samples\n", number(e.Bound), number(e.Limit), number(e.Value), humanize.Count(e.Samples))
+		c.printf("  bound    %s, limit %s, measured %s, of %s samples\n", bound(e), number(e.Limit), number(e.Value), humanize.Count(e.Samples))
 		if !e.Due.IsZero() {
 			c.printf("  due      %s\n", e.Due.UTC().Format(time.RFC3339))
 		}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/preflight"
 	"github.com/stranglerfig/migrator/migration"
@@ -49,7 +50,7 @@ func verdict(p *preflight.Report) error {
 
 // preflight checks m, which may be nil.
 func (c *cli) preflight(m *migration.Config) *preflight.Preflight {
-	p := &preflight.Preflight{Config: m, StateURL: c.settings.stateURL, OpenState: c.openState}
+	p := &preflight.Preflight{Config: m, StateURL: c.settings.stateURL, OpenState: c.openState, CheckSources: app.CheckPrometheus}
 	for _, file := range []string{c.settings.StateURLFile, c.settings.AlertsTokenFile} {
 		if file != "" {
 			p.SecretFiles = append(p.SecretFiles, file)
@@ -89,6 +90,8 @@ func (c *cli) printChecks(checks []store.Check) {
 		store.Good:    c.paint(c.out, green, "ok     "),
 		store.Warned:  c.paint(c.out, yellow, "warning"),
 		store.Refused: c.paint(c.out, red, "refused"),
+
+		store.Unchecked: c.paint(c.out, yellow, "unknown"),
 	}
 	for _, check := range checks {
 		c.printf("%s  %s: %s\n", marks[check.Result], check.Name, check.Detail)
@@ -104,7 +107,9 @@ func newDoctor(c *cli) *cobra.Command {
 		Short: "Check settings, stores and state of a running migration",
 		Long: `Repeats the checks of plan and adds those of a running migration: lapsed leases,
 journaled keys, an interrupted fence, a migration file that differs from the applied
-one. Exits with 2 if a check refuses the migration.`,
+one, messages that wait, no daemon, and what the leading daemon saw when it last
+repeated the checks. What could not be looked at is listed as unknown. Exits with 2
+if a check refuses the migration.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var m *migration.Config
@@ -115,10 +120,19 @@ one. Exits with 2 if a check refuses the migration.`,
 				}
 			}
 			p := c.preflight(m).Diagnose(cmd.Context())
-			if err := c.show(p, func() { c.printChecks(p.Checks) }); err != nil {
+			if err := c.show(p, func() { c.printDiagnosis(p) }); err != nil {
 				return err
 			}
 			return verdict(p)
 		},
 	}
+}
+
+func (c *cli) printDiagnosis(p *preflight.Report) {
+	c.printChecks(p.Checks)
+	c.printf("\n%s, %s, %d refused", humanize.Counted(len(p.Checks), "check"), humanize.Counted(p.Warnings, "warning"), p.Refused)
+	if p.Unchecked > 0 {
+		c.printf(", %d unknown: not everything was looked at", p.Unchecked)
+	}
+	c.printf("\n")
 }

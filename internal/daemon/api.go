@@ -31,7 +31,7 @@ func (d *Daemon) handler() (http.Handler, error) {
 		return nil, err
 	}
 	api := &server.API{
-		Ping: d.State.Pool().Ping, Metrics: scraped, Log: d.Log, Role: d.role,
+		Ping: d.State.Pool().Ping, Metrics: scraped, Log: d.Log, Role: d.role, Unled: d.unled,
 		Status: func(ctx context.Context) (any, error) { return d.status(ctx, names) },
 	}
 	if d.AlertsToken != "" {
@@ -45,6 +45,16 @@ func (d *Daemon) role() string {
 		return "leader"
 	}
 	return "standby"
+}
+
+// unled returns the migrations that no process has led for a minute.
+func (d *Daemon) unled() (names []string) {
+	for _, m := range d.Migrations {
+		if m.unled.Load() {
+			names = append(names, m.Config.Name)
+		}
+	}
+	return names
 }
 
 // status leaves out migrations that are not applied yet.
@@ -86,6 +96,7 @@ func readMetrics(ctx context.Context, store *state.Store, name string) (r metric
 	if err != nil {
 		return r, err
 	}
+	r.Settings = m.Settings()
 	covered, err := app.Coverage(ctx, store, m)
 	if err != nil {
 		return r, err
@@ -94,6 +105,24 @@ func readMetrics(ctx context.Context, store *state.Store, name string) (r metric
 	if d := r.Snapshot.Drill; d != nil {
 		r.LastDrill = d.Passed
 	}
+	if r.Led, err = store.Led(ctx, state.LeaderName(name)); err != nil {
+		return r, err
+	}
+	checks, _, err := store.Checks(ctx, name)
+	if err != nil {
+		return r, err
+	}
+	for _, c := range checks {
+		r.Checks = append(r.Checks, metrics.Check{Name: c.Name, Result: string(c.Result), Worse: c.Worse()})
+		if c.Looked.After(r.Checked) {
+			r.Checked = c.Looked
+		}
+	}
+	waiting, err := store.WaitingMessages(ctx, name)
+	if err != nil {
+		return r, err
+	}
+	r.Waiting, r.WaitingFrom = waiting.Messages, waiting.Oldest
 	r.LastClean, err = store.LastClean(ctx, name)
 	return r, err
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/state/outbox"
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // Daemon leads migrations of one state database, or is their standby, and answers health
@@ -42,6 +43,7 @@ type Migration struct {
 	Config *migration.Config // File's content at the start
 
 	leads atomic.Bool
+	unled atomic.Bool // for longer than unledFor, by any process
 }
 
 // Run runs until ctx ends, and then returns nil. It closes the listener.
@@ -57,6 +59,8 @@ func (d *Daemon) Run(ctx context.Context, listener net.Listener) error {
 	g.Go(func() error { return server.Serve(serving, listener, handler) })
 	for _, m := range d.Migrations {
 		g.Go(func() error { return d.lead(serving, m) })
+		isLed := func(ctx context.Context) (bool, error) { return d.State.Led(ctx, state.LeaderName(m.Config.Name)) }
+		g.Go(func() error { return m.watchLeader(serving, isLed, d.Log.With("migration", m.Config.Name)) })
 	}
 	err = g.Wait()
 	d.Log.Info("stopped")
@@ -108,6 +112,9 @@ func (d *Daemon) maintainer(m *Migration, log *slog.Logger) *Maintainer {
 		},
 		Open:          func(ctx context.Context) (Stores, error) { return openStores(ctx, d.State, m, log) },
 		MaintainState: stateMaintenance(d.State, name, d.Log),
+		NoteChecks: func(ctx context.Context, checks []store.Check) ([]store.Check, error) {
+			return app.NoteChecks(ctx, d.State, name, checks)
+		},
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
+	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
@@ -62,6 +63,9 @@ type Stores interface {
 	// WatchColumns compares the stores' columns with those that are applied, notes how they differ, and
 	// returns what has changed since the last look and whether the migration is unclean by that.
 	WatchColumns(ctx context.Context) (news []string, unclean bool, err error)
+	// CheckServers makes the checks of what changes on the servers of both stores and of the state while a
+	// migration runs.
+	CheckServers(ctx context.Context) []store.Check
 	// Purge removes tombstones that are no longer needed. A target whose tombstones
 	// expire by themselves returns errors.ErrUnsupported.
 	Purge(ctx context.Context) (int64, error)
@@ -78,6 +82,8 @@ type Maintainer struct {
 	// Open opens the stores of the applied migration file. It is called when there is work, and
 	// again after a failure and when anything of the file that is stored has changed.
 	Open func(ctx context.Context) (Stores, error)
+	// NoteChecks notes what CheckServers found, and returns what has changed. nil: the checks are not repeated.
+	NoteChecks func(ctx context.Context, checks []store.Check) (changed []store.Check, err error)
 	// MaintainState maintains the state's own tables, every ten seconds. nil: nothing.
 	MaintainState func(ctx context.Context) error
 	// Budget is how long a command may leave a move of authority without progress: the
@@ -106,6 +112,7 @@ type maintenance struct {
 	maintained    time.Time
 	watched       time.Time // the fence
 	legacyWatched time.Time
+	checked       time.Time
 	targetLost    bool // when it last answered
 }
 
@@ -168,6 +175,7 @@ func (w *maintenance) tick(ctx context.Context) {
 		return // meanwhile the journal is closed and legacy is fenced
 	}
 	w.move = authorityMove{}
+	w.checkServers(ctx, st)
 	w.watchTable(ctx, st)
 	// [mark-checked]: before anything is written to the target.
 	if !w.watchTarget(ctx, st) {
@@ -179,6 +187,48 @@ func (w *maintenance) tick(ctx context.Context) {
 		w.repair(ctx, st)
 	}
 	w.purge(ctx, st)
+}
+
+// checkEvery is how often the checks of the servers are repeated, and checkWithin how long they may take: the beat
+// of the target waits for them.
+const (
+	checkEvery  = time.Minute
+	checkWithin = 10 * time.Second
+)
+
+// checkServers repeats the checks of plan whose results change while a migration runs.
+func (w *maintenance) checkServers(ctx context.Context, st phases.Status) {
+	if w.NoteChecks == nil || st.Route.Phase == phases.Complete || time.Since(w.checked) < checkEvery {
+		return
+	}
+	w.checked = time.Now()
+	w.try(ctx, "repeat the checks", func() error {
+		stores, err := w.open(ctx, st.StoredHash)
+		var checks []store.Check
+		if err != nil {
+			checks = app.NotOpened(err)
+		} else {
+			limited, cancel := context.WithTimeout(ctx, checkWithin)
+			defer cancel()
+			checks = stores.CheckServers(limited)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err() // what is cut off has seen nothing
+		}
+		changed, err := w.NoteChecks(ctx, checks)
+		for _, c := range changed {
+			level := slog.LevelWarn
+			if c.Result == store.Good {
+				level = slog.LevelInfo
+			}
+			args := []any{"check", c.Name, "result", string(c.Result), "detail", c.Detail}
+			if !c.Hint.IsZero() {
+				args = append(args, "hint", c.Hint)
+			}
+			w.log.Log(ctx, level, "a repeated check has another result", args...)
+		}
+		return err
+	})
 }
 
 // watchTarget makes a beat each second. It reports whether the target has the migration's marks, or

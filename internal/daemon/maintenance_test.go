@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/daemon"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // fakeStores is a migration and its stores, which record when a Maintainer calls them. The
@@ -37,6 +39,8 @@ type fakeStores struct {
 	beats       int
 	beatErr     error
 	maintained  []time.Duration
+	checked     []time.Duration
+	seen        store.Check // noted
 	began       time.Time
 }
 
@@ -118,6 +122,13 @@ func (w *fakeStores) WatchLegacy(context.Context) (string, error) { return "", n
 
 func (w *fakeStores) WatchColumns(context.Context) ([]string, bool, error) { return nil, false, nil }
 
+func (w *fakeStores) CheckServers(context.Context) []store.Check {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.checked = append(w.checked, time.Since(w.began))
+	return []store.Check{{Name: "target: redis-eviction", Result: store.Refused, Detail: "allkeys-lru", Hint: hint.Hint{Text: "noeviction"}}}
+}
+
 func (w *fakeStores) Purge(context.Context) (int64, error) {
 	return w.note(&w.purged, func() int64 { return 3 })
 }
@@ -145,6 +156,14 @@ func runMaintainer(t *testing.T, phase phases.Phase, f func(w *fakeStores)) (log
 					return nil, errors.New("the migration file is not the applied one")
 				}
 				return w, nil
+			},
+			NoteChecks: func(_ context.Context, checks []store.Check) (changed []store.Check, err error) {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				if w.seen.Name != checks[0].Name {
+					w.seen, changed = checks[0], checks
+				}
+				return changed, nil
 			},
 			MaintainState: func(context.Context) error {
 				w.mu.Lock()
@@ -187,6 +206,32 @@ func TestFenceIsWatchedInRetain(t *testing.T) {
 			})
 		})
 		if strings.Contains(log, "there is no fence") != (phase == phases.Retain) {
+			t.Errorf("in %s: %s", phase, log)
+		}
+	}
+}
+
+// TestChecksAreRepeated: at once and every minute, until complete; what has changed is logged once. Stores that can't
+// be opened are what was seen.
+func TestChecksAreRepeated(t *testing.T) {
+	t.Parallel()
+	for _, phase := range phases.Order {
+		log := runMaintainer(t, phase, func(w *fakeStores) {
+			advanceClock(3*time.Minute + 2*time.Second)
+			w.set(func() {
+				if n := len(w.checked); phase != phases.Complete && n != 4 || phase == phases.Complete && n > 0 {
+					t.Errorf("in %s the checks were made %d times in three minutes", phase, n)
+				}
+				w.status.StoredHash = "unknown"
+			})
+			advanceClock(time.Minute + 2*time.Second)
+			w.set(func() {
+				if phase != phases.Complete && (w.seen.Name != "stores: connection" || w.seen.Result != store.Refused) {
+					t.Errorf("in %s: %+v", phase, w.seen)
+				}
+			})
+		})
+		if n := strings.Count(log, "check=\"target: redis-eviction\" result=refused"); n != 1 && phase != phases.Complete {
 			t.Errorf("in %s: %s", phase, log)
 		}
 	}

@@ -17,6 +17,7 @@ const (
 	AdminShutdown     = "57P01"
 	CrashShutdown     = "57P02"
 	TooMany           = "53300" // connections
+	DiskFull          = "53100"
 	LockTimeout       = "55P03" // lock_timeout, NOWAIT
 	IdleTooLong       = "25P03" // idle_in_transaction_session_timeout
 	Canceled          = "57014" // statement_timeout, or a cancel request

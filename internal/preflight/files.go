@@ -7,8 +7,35 @@ import (
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/infile"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/store"
 )
+
+// leastSecret is how many characters a webhook's secret has at least: of fewer it can be found by trying.
+const leastSecret = 16
+
+// checkSecrets looks at the secrets that webhooks are signed with.
+func checkSecrets(hooks []migration.Webhook) (checks []store.Check) {
+	for i, h := range hooks {
+		secret, err := infile.Text(h.SecretFile)
+		switch {
+		case err != nil:
+			checks = append(checks, store.Check{
+				Name: "secret", Result: store.Refused, Detail: fmt.Sprintf("webhooks[%d].secret_file: %v: no message can be sent", i, err),
+				Hint: hint.Hint{Text: "openssl rand -hex 32 > FILE, with the receiver's copy of it"},
+			})
+		case len(secret) < leastSecret:
+			checks = append(checks, store.Check{
+				Name: "secret", Result: store.Warned, Hint: hint.Hint{Text: "openssl rand -hex 32 > FILE, and at the receiver"},
+				Detail: fmt.Sprintf("webhooks[%d].secret_file has %d characters: a signature with fewer than %d can be forged by trying", i, len(secret), leastSecret),
+			})
+		}
+	}
+	if len(hooks) > 0 && checks == nil {
+		checks = append(checks, store.Check{Name: "secret", Result: store.Good, Detail: "each webhook has a secret that can't be guessed"})
+	}
+	return checks
+}
 
 // checkFiles warns of files with secrets that every user of the machine may read.
 func (p *Preflight) checkFiles() []store.Check {

@@ -4,7 +4,6 @@ package preflight
 
 import (
 	"context"
-	"strings"
 
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
@@ -22,6 +21,7 @@ type Report struct {
 	Fields    []record.Field `json:"fields,omitempty"`
 	Refused   int            `json:"refused"`
 	Warnings  int            `json:"warnings"`
+	Unchecked int            `json:"unchecked"` // of which nothing is known
 }
 
 // Preflight checks a migration.
@@ -34,6 +34,8 @@ type Preflight struct {
 	Applying bool
 	// StateURL returns the state database's URL, or why it is not known.
 	StateURL func() (string, error)
+	// CheckSources asks the outside sources of gates and triggers. nil: they are not asked.
+	CheckSources func(ctx context.Context, m *migration.Config) []store.Check
 	// OpenState opens the state database: once for each call of Check, Plan and Diagnose.
 	OpenState func(ctx context.Context) (*state.Store, error)
 
@@ -72,6 +74,13 @@ func (p *Preflight) check(ctx context.Context) *Report {
 	r := &Report{Migration: m.Name}
 	p.checkState(ctx, r)
 	r.add("settings", p.checkFiles())
+	r.add("webhooks", checkSecrets(m.Webhooks))
+	if p.CheckSources != nil {
+		r.add("prometheus", p.CheckSources(ctx, m))
+	}
+	if _, err := p.state(ctx); err != nil {
+		r.unseen("state", "what is applied, marks, parts and columns can't be compared with it: the state database can't be opened")
+	}
 	r.add("production", CheckProduction(m))
 	r.add("state", p.checkDeciders(ctx))
 	p.checkChanged(ctx, r)
@@ -82,6 +91,7 @@ func (p *Preflight) check(ctx context.Context) *Report {
 	legacy, err := m.OpenLegacy(ctx)
 	if err != nil {
 		r.refuse("legacy", err)
+		r.unseen("target", "it was not looked at, since legacy can't be opened")
 		return r
 	}
 	defer legacy.Close()
@@ -141,17 +151,24 @@ func (p *Preflight) Diagnose(ctx context.Context) *Report {
 		r = p.check(ctx)
 	} else {
 		p.checkState(ctx, r)
+		r.unseen("stores", "legacy and the target were not looked at: no migration file is given")
 	}
 	st, err := p.state(ctx)
 	if err != nil {
-		return r // a check has reported it
+		r.unseen("migrations", "fleet, journal, fence, daemon and history were not looked at: the state database can't be opened")
+		return r
 	}
 	all, err := st.List(ctx)
 	if err != nil {
+		r.refuse("migrations", err)
 		return r
 	}
 	for _, one := range all {
-		r.add(one.Migration, symptoms(ctx, st, one, p.Config))
+		var own []store.Check
+		if p.Config != nil && p.Config.Name == one.Migration {
+			own = r.Checks
+		}
+		r.add(one.Migration, symptoms(ctx, st, one, p.Config, own))
 	}
 	return r
 }
@@ -165,16 +182,22 @@ func (p *Preflight) checkState(ctx context.Context, r *Report) {
 }
 
 func (r *Report) add(side string, checks []store.Check) {
-	for _, check := range checks {
-		check.Name = side + ": " + strings.TrimPrefix(check.Name, side+"-")
+	for _, check := range store.OfSide(side, checks) {
 		switch check.Result {
 		case store.Refused:
 			r.Refused++
 		case store.Warned:
 			r.Warnings++
+		case store.Unchecked:
+			r.Unchecked++
 		}
 		r.Checks = append(r.Checks, check)
 	}
+}
+
+// unseen adds that something could not be looked at: silence would be taken for health.
+func (r *Report) unseen(side, why string) {
+	r.add(side, []store.Check{{Name: "unseen", Result: store.Unchecked, Detail: why}})
 }
 
 func (r *Report) refuse(side string, err error) {

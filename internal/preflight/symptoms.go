@@ -3,6 +3,7 @@ package preflight
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/hint"
@@ -14,8 +15,9 @@ import (
 )
 
 // symptoms are the problems that the state shows of one migration. m is the migration file
-// on this machine, which may be another migration's; nil: there is none.
-func symptoms(ctx context.Context, db *state.Store, st phases.Status, m *migration.Config) []store.Check {
+// on this machine, which may be another migration's; nil: there is none. own are the checks that this command has
+// made of its stores.
+func symptoms(ctx context.Context, db *state.Store, st phases.Status, m *migration.Config, own []store.Check) []store.Check {
 	var found []store.Check
 	warn := func(name, detail string, h hint.Hint) {
 		found = append(found, store.Check{Name: name, Result: store.Warned, Detail: detail, Hint: h})
@@ -45,10 +47,19 @@ func symptoms(ctx context.Context, db *state.Store, st phases.Status, m *migrati
 			Hint: hint.Hint{Do: hint.Advance, Text: "which resumes it; a rollback to grace undoes it"},
 		})
 	}
-	if p := st.Route.Phase; p == phases.Cutover || p == phases.Grace {
-		if led, err := db.Led(ctx, state.LeaderName(st.Migration)); err == nil && !led {
-			warn("daemon", "no daemon leads: no trigger can roll back, and no ramp advances", hint.Hint{Do: hint.Serve})
+	if p := st.Route.Phase; p != phases.Legacy && p != phases.Complete {
+		switch led, err := db.Led(ctx, state.LeaderName(st.Migration)); {
+		case err != nil:
+			found = append(found, refusal("daemon", err))
+		case !led:
+			warn("daemon", "no daemon leads: nothing is repaired or checked again, no trigger can roll back, and no ramp advances", hint.Hint{Do: hint.Serve})
 		}
+		found = append(found, repeated(ctx, db, st, own)...)
+	}
+	if waiting, err := db.WaitingMessages(ctx, st.Migration); err != nil {
+		found = append(found, refusal("webhooks", err))
+	} else if c := waiting.Check(); c.Result != store.Good {
+		warn("webhooks", c.Detail, c.Hint)
 	}
 	if st.LegacyChanged != "" {
 		warn("parts", "legacy's table has changed since it was applied: "+st.LegacyChanged, partsHint)
@@ -79,8 +90,50 @@ func symptoms(ctx context.Context, db *state.Store, st phases.Status, m *migrati
 	if _, err := db.VerifyHistory(ctx, st.Migration); err != nil {
 		found = append(found, refusal("history", err))
 	}
-	if len(found) == 0 {
-		found = append(found, store.Check{Name: "status", Result: store.Good, Detail: st.Route.String() + ", no symptom"})
+	if !slices.ContainsFunc(found, func(c store.Check) bool { return c.Result != store.Good }) {
+		found = append(found, store.Check{Name: "status", Result: store.Good, Detail: st.Route.String() +
+			", no symptom in what the state has of losses, fleet, journal, fence, daemon, webhooks, parts, writers that bypass, columns and history"})
 	}
 	return found
+}
+
+// lookedLately is how old the daemon's last look may be: it looks every minute.
+const lookedLately = 5 * time.Minute
+
+// repeated is what the leading daemon saw when it last repeated the checks, where it is not what this command has seen:
+// the daemon's role and network may be others.
+func repeated(ctx context.Context, db *state.Store, st phases.Status, own []store.Check) (found []store.Check) {
+	seen, now, err := db.Checks(ctx, st.Migration)
+	if err != nil {
+		return []store.Check{refusal("daemon-checks", err)}
+	}
+	if len(seen) == 0 {
+		return []store.Check{{Name: "daemon-checks", Result: store.Unchecked, Detail: "no daemon has looked at the servers yet", Hint: hint.Hint{Do: hint.Serve}}}
+	}
+	good, last := 0, seen[0].Looked
+	for _, c := range seen {
+		if c.Looked.After(last) {
+			last = c.Looked
+		}
+	}
+	for _, c := range seen {
+		if c.Result == store.Good {
+			good++
+			continue
+		}
+		if slices.ContainsFunc(own, func(o store.Check) bool { return o.Name == c.Name && o.Result == c.Result }) && !c.Worse() {
+			continue
+		}
+		one := c.Check
+		one.Name = "daemon saw " + one.Name
+		one.Detail += fmt.Sprintf(" (%s, since %s)", humanize.Ago(now, c.Looked), humanize.Ago(now, c.Since))
+		if c.Worse() {
+			one.Detail += fmt.Sprintf("; it was %s when the migration file was applied", c.Applied)
+		}
+		found = append(found, one)
+	}
+	if age := now.Sub(last); age > lookedLately {
+		return append(found, store.Check{Name: "daemon-checks", Result: store.Unchecked, Detail: "the servers were last looked at by a daemon " + humanize.Ago(now, last), Hint: hint.Hint{Do: hint.Serve}})
+	}
+	return append(found, store.Check{Name: "daemon-checks", Result: store.Good, Detail: fmt.Sprintf("%d of %d repeated checks are ok, %s", good, len(seen), humanize.Ago(now, last))})
 }

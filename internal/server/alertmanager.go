@@ -128,7 +128,7 @@ func sorted(p payload, matchers []Matcher) (r Received) {
 			switch one := a.Alert.of(m.Trigger); {
 			case !m.matches(a.Labels):
 			case a.Labels["alertname"] == phases.Watchdog:
-			case a.Labels["source"] == phases.OwnSource: // [own-alerts]
+			case a.Labels["source"] == phases.OwnSource:
 				r.Own++
 			case a.Status == "firing":
 				r.Firing = append(r.Firing, one)

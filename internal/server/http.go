@@ -66,6 +66,8 @@ type API struct {
 	Ping func(ctx context.Context) error
 	// Role is "leader", "standby" or "worker".
 	Role func() string
+	// Unled returns the migrations that no process has led for a while; nil: there are none.
+	Unled func() []string
 	// Status is the document of migrator status -o json; nil: there is no such path.
 	Status  func(ctx context.Context) (any, error)
 	Metrics http.Handler
@@ -98,6 +100,12 @@ func (a *API) health(w http.ResponseWriter, r *http.Request) {
 	if err := a.Ping(ctx); err != nil {
 		a.unavailable(w, r, err)
 		return
+	}
+	if a.Unled != nil {
+		if unled := a.Unled(); len(unled) > 0 {
+			a.answer(w, http.StatusServiceUnavailable, map[string]any{"status": "nothing leads", "role": a.Role(), "unled": unled})
+			return
+		}
 	}
 	a.answer(w, http.StatusOK, map[string]string{"status": "ok", "role": a.Role()})
 }

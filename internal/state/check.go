@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/pgserver"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/store"
@@ -101,6 +102,10 @@ func examine(ctx context.Context, conn *pgx.Conn) ([]store.Check, error) {
 		add("clock", store.Warned, "NTP on both machines", "the database's clock differs from this machine's by %s; leases use the database's clock", skew.Round(time.Millisecond))
 	} else {
 		add("clock", store.Good, "", "within %s of this machine's", clockSkew)
+	}
+	room, err := pgserver.Check(ctx, conn)
+	if checks = append(checks, room...); err != nil {
+		return checks, err
 	}
 	if commit == "off" || fsync == "off" {
 		add("durability", store.Warned, "synchronous_commit = on and fsync = on",

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -78,6 +79,26 @@ type Waiting struct {
 	Oldest   time.Time // when the oldest of them was written; zero: there is none
 	Failure  string    // of the newest attempt
 	Now      time.Time
+}
+
+// waitsLong is from when a message that waits is a symptom: by then it was tried six times.
+const waitsLong = 5 * time.Minute
+
+// Check is whether messages reach their receivers.
+func (w Waiting) Check() store.Check {
+	c := store.Check{Name: "delivery", Result: store.Good, Detail: "no message waits"}
+	switch age := w.Now.Sub(w.Oldest); {
+	case w.Messages == 0:
+	case age < waitsLong:
+		c.Detail = fmt.Sprintf("%d messages are on their way", w.Messages)
+	default:
+		c.Result, c.Detail = store.Warned, fmt.Sprintf("%d messages wait, the oldest for %s", w.Messages, age.Round(time.Second))
+		if w.Failure != "" {
+			c.Detail += ": " + w.Failure
+		}
+		c.Hint = hint.Hint{Text: "check the receiver, and webhooks in the migration file; what waits is sent again for a week, at least every hour"}
+	}
+	return c
 }
 
 // WaitingMessages counts the messages to webhooks that are not delivered.

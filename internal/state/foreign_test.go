@@ -23,8 +23,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/pgserver"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // foreignServer is a PostgreSQL that a test may spoil, and a superuser's session that outlives it.
@@ -300,8 +302,17 @@ func (s *foreignServer) fullDisk(conn *pgx.Conn, check func(error, string, ...st
 	}
 	s.sql("COPY (SELECT 1) TO PROGRAM 'mkdir -m 700 " + dir + "/ts'")
 	s.sql("CREATE TABLESPACE small LOCATION '" + dir + "/ts'")
-	_, err := conn.Exec(t.Context(), "CREATE TABLE filler TABLESPACE small AS SELECT repeat('x', 1000) FROM generate_series(1, 10000)", pgx.QueryExecModeSimpleProtocol)
+	_, err := conn.Exec(t.Context(), "SET temp_tablespaces = small")
+	must(t, err)
+	room, err := pgserver.Check(t.Context(), conn)
+	must(t, err)
+	if c := room[2]; c.Name != "disk" || c.Result != store.Refused {
+		t.Errorf("a full disk: %+v", room)
+	}
+	_, err = conn.Exec(t.Context(), "CREATE TABLE filler TABLESPACE small AS SELECT repeat('x', 1000) FROM generate_series(1, 10000)", pgx.QueryExecModeSimpleProtocol)
 	check(err, "53100")
+	_, err = conn.Exec(t.Context(), "RESET temp_tablespaces")
+	must(t, err)
 	s.sql("DROP TABLE IF EXISTS filler")
 	s.sql("DROP TABLESPACE small")
 }

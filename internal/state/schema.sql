@@ -94,13 +94,13 @@ CREATE TABLE migrator.checks (
     hint jsonb NOT NULL,
     since timestamp with time zone NOT NULL,
     looked_at timestamp with time zone NOT NULL,
-    CONSTRAINT checks_applied_check CHECK ((applied = ANY (ARRAY['ok'::text, 'warning'::text, 'refused'::text]))),
+    CONSTRAINT checks_applied_check CHECK ((applied = ANY (ARRAY['ok'::text, 'not checked'::text, 'warning'::text, 'refused'::text]))),
     CONSTRAINT checks_detail_check CHECK ((length(detail) <= 2000)),
     CONSTRAINT checks_hint_check CHECK (((jsonb_typeof(hint) = 'object'::text) AND (length((hint)::text) <= 4000))),
     CONSTRAINT checks_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
     CONSTRAINT checks_name_check CHECK (((length(name) >= 1) AND (length(name) <= 100))),
     CONSTRAINT checks_pkey PRIMARY KEY (migration, name),
-    CONSTRAINT checks_result_check CHECK ((result = ANY (ARRAY['ok'::text, 'warning'::text, 'refused'::text])))
+    CONSTRAINT checks_result_check CHECK ((result = ANY (ARRAY['ok'::text, 'not checked'::text, 'warning'::text, 'refused'::text])))
 );
 
 CREATE TABLE migrator.columns_seen (
@@ -1899,7 +1899,13 @@ BEGIN
     END IF;
     SELECT coalesce(jsonb_object_agg(name, result), '{}'), coalesce(bool_or(config_hash = hash), false) INTO before, looked
         FROM migrator.checks WHERE migration = of_migration;
-    DELETE FROM migrator.checks WHERE migration = of_migration AND name NOT IN (SELECT c ->> 'name' FROM jsonb_array_elements(new_checks) c);
+    IF EXISTS (SELECT FROM jsonb_array_elements(new_checks) c WHERE c ->> 'name' LIKE '%connection' AND c ->> 'result' = 'refused') THEN
+        UPDATE migrator.checks SET result = 'not checked', detail = 'could not be looked at', hint = '{}', looked_at = clock_timestamp(),
+            since = CASE WHEN result = 'not checked' THEN since ELSE clock_timestamp() END
+        WHERE migration = of_migration AND name NOT IN (SELECT c ->> 'name' FROM jsonb_array_elements(new_checks) c);
+    ELSE
+        DELETE FROM migrator.checks WHERE migration = of_migration AND name NOT IN (SELECT c ->> 'name' FROM jsonb_array_elements(new_checks) c);
+    END IF;
     INSERT INTO migrator.checks AS old (migration, name, result, applied, config_hash, detail, hint, since, looked_at)
         SELECT of_migration, c ->> 'name', c ->> 'result', CASE WHEN looked THEN 'ok' ELSE c ->> 'result' END, hash,
                left(c ->> 'detail', 2000), coalesce(c -> 'hint', '{}'), clock_timestamp(), clock_timestamp()

@@ -22,6 +22,7 @@ func (l *Legacy) Check(ctx context.Context) ([]store.Check, error) {
 	for _, check := range []func() error{
 		func() error { return f.checkServer(ctx, l.pool, "legacy") },
 		func() error { return f.checkDurability(ctx, l.pool, "legacy") },
+		func() error { return f.checkRoom(ctx, l.pool, "legacy") },
 		func() error { return f.checkPolicies(ctx, l.pool, l.shape, "legacy") },
 		func() error { return l.checkUnknownTypes(ctx, &f) },
 		func() error { return l.checkSharing(ctx, &f) },

@@ -24,6 +24,7 @@ func (t *Target) Check(ctx context.Context) ([]store.Check, error) {
 	for _, check := range []func() error{
 		func() error { return f.checkServer(ctx, t.pool, "target") },
 		func() error { return f.checkDurability(ctx, t.pool, "target") },
+		func() error { return f.checkRoom(ctx, t.pool, "target") },
 		func() error { return f.checkPolicies(ctx, t.pool, t.shape, "target") },
 		func() error { return t.checkPrivileges(ctx, &f) },
 		func() error { return t.checkContents(ctx, &f) },

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -25,13 +26,30 @@ type server struct {
 	noSave  error  // why save can't be read
 	fsync   string // the setting appendfsync; "": it can't be read
 	sync    string // the setting min-replicas-to-write; "": it can't be read
+	clients string // the setting maxclients; "": it can't be read
 	skew    time.Duration
 	errSkew error
 }
 
-// Check implements store.Checker. Of several masters each finding names the first
-// that it concerns. A setting that a managed Redis does not report is a warning.
+// Check implements store.Checker.
 func (t *Target) Check(ctx context.Context) ([]store.Check, error) {
+	checks, err := t.CheckServer(ctx)
+	if err != nil || len(checks) == 1 { // it can't be reached
+		return checks, err
+	}
+	checks = append(append(checks, t.checkDocuments()...), t.checkMeanings()...)
+	keys, err := t.checkKeys(ctx)
+	if err != nil {
+		return checks, err
+	}
+	return append(checks, keys...), nil
+}
+
+var _ store.ServerChecker = (*Target)(nil)
+
+// CheckServer implements store.ServerChecker. Of several masters each finding names the first
+// that it concerns. A setting that a managed Redis does not report is a warning.
+func (t *Target) CheckServer(ctx context.Context) ([]store.Check, error) {
 	servers, err := t.servers(ctx)
 	if err != nil {
 		err = contextError(ctx, t.whyNot(ctx, err))
@@ -42,28 +60,21 @@ func (t *Target) Check(ctx context.Context) ([]store.Check, error) {
 		return []store.Check{{Name: "redis-connection", Result: store.Refused, Detail: err.Error(), Hint: remedy}}, nil
 	}
 	checks := []store.Check{{Name: "redis-connection", Result: store.Good, Detail: "reached " + addresses(servers)}}
-	for _, check := range []func(server) store.Check{t.checkMode, checkVersion, checkRole, t.checkEviction, checkPersistence, checkReplicas, t.checkClock} {
+	for _, check := range []func(server) store.Check{t.checkMode, checkVersion, checkRole, t.checkEviction, checkMemory, checkPersistence, checkDisk, checkReplicas, checkClients, t.checkClock} {
 		checks = append(checks, worst(servers, check))
 	}
-	checks = append(checks, t.checkPrivileges(ctx))
-	checks = append(append(checks, t.checkDocuments()...), t.checkMeanings()...)
-	keys, err := t.checkKeys(ctx)
-	if err != nil {
-		return checks, err
-	}
-	return append(checks, keys...), nil
+	return append(checks, t.checkPrivileges(ctx)), nil
 }
 
 // worst returns the worst result of a check over all servers.
 func worst(servers []server, check func(server) store.Check) store.Check {
-	rank := map[store.CheckResult]int{store.Warned: 1, store.Refused: 2}
 	var found store.Check
 	for i, s := range servers {
 		c := check(s)
 		if c.Result != store.Good && len(servers) > 1 {
 			c.Detail = s.address + ": " + c.Detail
 		}
-		if i == 0 || rank[c.Result] > rank[found.Result] {
+		if i == 0 || c.Result.WorseThan(found.Result) {
 			found = c
 		}
 	}
@@ -97,6 +108,7 @@ func (t *Target) servers(ctx context.Context) ([]server, error) {
 		}
 		s.fsync = setting(ctx, client, "appendfsync")
 		s.sync = setting(ctx, client, "min-replicas-to-write")
+		s.clients = setting(ctx, client, "maxclients")
 		sent := time.Now()
 		now, err := client.Time(ctx).Result()
 		s.errSkew, s.skew = err, now.Sub(sent.Add(time.Since(sent)/2))
@@ -204,6 +216,67 @@ func checkPersistence(s server) store.Check {
 		c.Detail = "snapshots alone (" + s.save + "): a crash loses acknowledged writes since the last one"
 	default:
 		c.Detail = "none: a restart loses every record"
+	}
+	return c
+}
+
+// shortFrom is the share of a limit, in per cent, from which it is nearly reached.
+const shortFrom = 90
+
+// share is how much of most is used, in per cent; false if either is no number.
+func share(used, most string) (percent float64, ok bool) {
+	of, err := strconv.ParseFloat(most, 64)
+	is, wrong := strconv.ParseFloat(used, 64)
+	return is * 100 / of, err == nil && wrong == nil && of > 0
+}
+
+// checkMemory warns before a Redis that evicts nothing refuses writes.
+func checkMemory(s server) store.Check {
+	used, most := infoField(s.info, "used_memory"), infoField(s.info, "maxmemory")
+	c := store.Check{Name: "redis-memory", Result: store.Good, Detail: "no maxmemory is set"}
+	switch percent, ok := share(used, most); {
+	case used == "" || most == "":
+		c.Result, c.Detail = store.Unchecked, "the server does not report how much memory it uses"
+	case ok && percent >= shortFrom:
+		c.Result, c.Detail = store.Warned, fmt.Sprintf("%.0f %% of maxmemory is used: at 100 %% writes are refused, or records are dropped", percent)
+		c.Hint = hint.Hint{Text: "a larger maxmemory, or a larger server"}
+	case ok:
+		c.Detail = fmt.Sprintf("%.0f %% of maxmemory is used", percent)
+	}
+	return c
+}
+
+// checkClients warns before Redis refuses connections.
+func checkClients(s server) store.Check {
+	c := store.Check{Name: "redis-clients", Result: store.Unchecked, Detail: "the server does not report maxclients"}
+	if percent, ok := share(infoField(s.info, "connected_clients"), s.clients); ok {
+		c.Result, c.Detail = store.Good, fmt.Sprintf("%s of %s connections are in use", infoField(s.info, "connected_clients"), s.clients)
+		if percent >= shortFrom {
+			c.Result, c.Hint = store.Warned, hint.Hint{Text: "a larger maxclients, or fewer and smaller pools"}
+		}
+	}
+	return c
+}
+
+// checkDisk reports failures of the last writes to disk: Redis refuses writes after them.
+func checkDisk(s server) store.Check {
+	c := store.Check{Name: "redis-disk", Result: store.Good, Detail: "the last writes to disk succeeded"}
+	if infoField(s.info, "aof_last_write_status") == "" && infoField(s.info, "rdb_last_bgsave_status") == "" {
+		c.Result, c.Detail = store.Unchecked, "the server does not report its writes to disk"
+	}
+	for _, w := range []struct{ field, what string }{
+		{"aof_last_write_status", "the last write of the append-only file"},
+		{"aof_last_bgrewrite_status", "the last rewrite of the append-only file"},
+		{"rdb_last_bgsave_status", "the last snapshot"},
+	} {
+		if infoField(s.info, w.field) == "err" {
+			c.Result, c.Detail = store.Warned, w.what+" failed: a restart loses what it would have saved, and Redis may refuse writes"
+			if w.field == "aof_last_write_status" {
+				c.Result, c.Detail = store.Refused, w.what+" failed: Redis refuses writes"
+			}
+			c.Hint = hint.Hint{Text: "see the server's log; free disk space"}
+			break
+		}
 	}
 	return c
 }

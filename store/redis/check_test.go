@@ -42,7 +42,7 @@ func TestCheckGood(t *testing.T) {
 		ok(t, target.client.ConfigSet(t.Context(), "appendfsync", "always").Err())
 		checks, err := target.Check(t.Context())
 		ok(t, err)
-		if len(checks) != 11 {
+		if len(checks) != 14 {
 			t.Errorf("%d checks: %v", len(checks), checks)
 		}
 		for _, c := range checks {

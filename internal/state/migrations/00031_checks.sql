@@ -3,8 +3,8 @@
 CREATE TABLE migrator.checks (
     migration   text        NOT NULL REFERENCES migrator.migrations (name),
     name        text        NOT NULL CHECK (length(name) BETWEEN 1 AND 100),
-    result      text        NOT NULL CHECK (result IN ('ok', 'warning', 'refused')),
-    applied     text        NOT NULL CHECK (applied IN ('ok', 'warning', 'refused')), -- at the first look under this configuration
+    result      text        NOT NULL CHECK (result IN ('ok', 'not checked', 'warning', 'refused')),
+    applied     text        NOT NULL CHECK (applied IN ('ok', 'not checked', 'warning', 'refused')), -- at the first look under this configuration
     config_hash text        NOT NULL,
     detail      text        NOT NULL CHECK (length(detail) <= 2000),
     hint        jsonb       NOT NULL CHECK (jsonb_typeof(hint) = 'object' AND length(hint::text) <= 4000),
@@ -18,7 +18,8 @@ CREATE POLICY read ON migrator.checks FOR SELECT USING ('*' = ANY ((SELECT migra
 
 -- note_checks replaces what was seen by a list of objects with name, result, detail and hint, each name once. It
 -- returns the results of before, by name. What a first look under a configuration finds was there when it was
--- applied; of what a later look finds first, nothing was.
+-- applied; of what a later look finds first, nothing was. While a server can't be reached, what was seen there before
+-- is not checked.
 -- +goose StatementBegin
 CREATE FUNCTION migrator.note_checks(of_migration text, new_checks jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -37,7 +38,13 @@ BEGIN
     END IF;
     SELECT coalesce(jsonb_object_agg(name, result), '{}'), coalesce(bool_or(config_hash = hash), false) INTO before, looked
         FROM migrator.checks WHERE migration = of_migration;
-    DELETE FROM migrator.checks WHERE migration = of_migration AND name NOT IN (SELECT c ->> 'name' FROM jsonb_array_elements(new_checks) c);
+    IF EXISTS (SELECT FROM jsonb_array_elements(new_checks) c WHERE c ->> 'name' LIKE '%connection' AND c ->> 'result' = 'refused') THEN
+        UPDATE migrator.checks SET result = 'not checked', detail = 'could not be looked at', hint = '{}', looked_at = clock_timestamp(),
+            since = CASE WHEN result = 'not checked' THEN since ELSE clock_timestamp() END
+        WHERE migration = of_migration AND name NOT IN (SELECT c ->> 'name' FROM jsonb_array_elements(new_checks) c);
+    ELSE
+        DELETE FROM migrator.checks WHERE migration = of_migration AND name NOT IN (SELECT c ->> 'name' FROM jsonb_array_elements(new_checks) c);
+    END IF;
     INSERT INTO migrator.checks AS old (migration, name, result, applied, config_hash, detail, hint, since, looked_at)
         SELECT of_migration, c ->> 'name', c ->> 'result', CASE WHEN looked THEN 'ok' ELSE c ->> 'result' END, hash,
                left(c ->> 'detail', 2000), coalesce(c -> 'hint', '{}'), clock_timestamp(), clock_timestamp()

@@ -36,7 +36,7 @@ var links = []struct {
 	{"dual", "", []string{apd, jsontext, xtext, xxhash}, embedded},
 	{"dual/pgfleet", pgx, []string{apd, jsontext, xxhash}, embedded + " internal/statedb internal/pgfail"},
 	{"store/redis", redis, []string{apd, jsontext, xtext, yaml, "golang.org/x/sync"}, "phases record store migration internal/hint internal/infile internal/oneline"},
-	{"store/postgres", pgx, []string{apd, jsontext, yaml}, "phases record store migration internal/failpoint internal/hint internal/infile internal/oneline internal/pgfail"},
+	{"store/postgres", pgx, []string{apd, jsontext, yaml}, "phases record store migration internal/failpoint internal/hint internal/infile internal/oneline internal/pgfail internal/pgserver"},
 	{"metrics", prom, nil, "phases dual/telemetry internal/hint internal/stats/sketch"},
 	{
 		"dual/kit", pgx,
@@ -47,7 +47,7 @@ var links = []struct {
 	{
 		"dual/kit store/redis store/postgres migration", pgx + " " + redis,
 		[]string{apd, jsontext, yaml},
-		embedded + " dual/pgfleet migration internal/infile internal/oneline internal/statedb internal/pgfail",
+		embedded + " dual/pgfleet migration internal/infile internal/oneline internal/statedb internal/pgfail internal/pgserver",
 	},
 }
 

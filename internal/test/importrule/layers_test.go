@@ -27,12 +27,12 @@ var may = rows(map[string]string{
 	"dual/pgfleet":   words + " dual dual/telemetry internal/failpoint internal/statedb",
 	"dual/kit":       "dual dual/pgfleet migration record store",
 	"store/redis":    "record store migration internal/hint",
-	"store/postgres": "record store migration internal/failpoint internal/hint internal/oneline internal/pgfail",
+	"store/postgres": "record store migration internal/failpoint internal/hint internal/oneline internal/pgfail internal/pgserver",
 	"store/memory":   "record store migration internal/hint",
 	"metrics":        "phases dual/telemetry internal/stats/sketch",
 
 	// Small tools that know nothing of migrations.
-	"internal/failpoint": "", "internal/infile": "", "internal/oneline": "", "internal/pgfail": "internal/hint", "internal/procgroup": "",
+	"internal/failpoint": "", "internal/infile": "", "internal/oneline": "", "internal/pgfail": "internal/hint", "internal/pgserver": "store internal/hint internal/oneline internal/pgfail", "internal/procgroup": "",
 	"internal/logs": "", "internal/schedule": "", "internal/sleep": "", "internal/humanize": "",
 	"internal/stats/sketch": "", "internal/stats": "internal/stats/sketch",
 
@@ -50,7 +50,7 @@ var may = rows(map[string]string{
 
 	// What stores state.
 	"internal/statedb":          words + " dual dual/telemetry internal/pgfail internal/stats/sketch",
-	"internal/state":            tool + " dual dual/telemetry internal/drill internal/pgfail internal/statedb",
+	"internal/state":            tool + " dual dual/telemetry internal/drill internal/pgfail internal/pgserver internal/statedb",
 	"internal/state/backfills":  tool + " internal/backfill internal/statedb",
 	"internal/state/drills":     tool + " internal/drill internal/statedb",
 	"internal/state/outbox":     tool + " internal/state internal/state/queue internal/statedb",

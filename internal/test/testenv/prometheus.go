@@ -125,22 +125,28 @@ func healthy(ctx context.Context, url string) bool {
 // URL returns the server's URL, without a path.
 func (s *PrometheusServer) URL() string { return "http://" + s.Addr() }
 
-// findWatcher finds a Prometheus program.
-func findWatcher(ctx context.Context, name string) (program, error) {
-	missing := &MissingError{What: "Prometheus (" + name + ")"}
-	for _, dir := range candidates(missing, name,
-		"/usr/bin", "/usr/local/bin", "/opt/homebrew/bin", unpacked("prometheus", "usr/bin")) {
-		p, err := probe(ctx, filepath.Join(dir, name), account{})
-		if err == nil {
-			return p, nil
+// findWatcher finds a program of Prometheus or Alertmanager, by the first of its names that is there.
+func findWatcher(ctx context.Context, names ...string) (program, error) {
+	missing := &MissingError{What: "Prometheus (" + names[0] + ")"}
+	for _, name := range names {
+		for _, dir := range candidates(missing, name,
+			"/usr/bin", "/usr/local/bin", "/opt/homebrew/bin", unpacked("prometheus", "usr/bin"), unpacked("alertmanager", "usr/bin")) {
+			p, err := probe(ctx, filepath.Join(dir, name), account{})
+			if err == nil {
+				return p, nil
+			}
+			missing.note(dir, err)
 		}
-		missing.note(dir, err)
 	}
 	return program{}, missing
 }
 
 func promtool(ctx context.Context, args ...string) (string, error) {
-	p, err := findWatcher(ctx, "promtool")
+	return runWatcher(ctx, "promtool", args...)
+}
+
+func runWatcher(ctx context.Context, name string, args ...string) (string, error) {
+	p, err := findWatcher(ctx, name)
 	if err != nil {
 		return "", err
 	}
@@ -167,6 +173,16 @@ func Prometheus(t testing.TB, o ...PrometheusOptions) *PrometheusServer {
 func Promtool(t testing.TB, args ...string) (string, error) {
 	t.Helper()
 	out, err := promtool(t.Context(), args...)
+	if missing := new(*MissingError); errors.As(err, missing) {
+		skipUnlessCI(t, err)
+	}
+	return out, err
+}
+
+// Amtool runs amtool as [Promtool] runs promtool.
+func Amtool(t testing.TB, args ...string) (string, error) {
+	t.Helper()
+	out, err := runWatcher(t.Context(), "amtool", args...)
 	if missing := new(*MissingError); errors.As(err, missing) {
 		skipUnlessCI(t, err)
 	}
