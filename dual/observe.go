@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // The usual outcome of an operation is counted by its shard, which costs nothing in
@@ -121,7 +122,12 @@ func (p *pin) wroteLegacy(records int, began stopwatch) {
 // failedLegacy counts a write that legacy refused, or that failed. It may have changed its records
 // before it was rolled back.
 func (p *pin) failedLegacy(ctx context.Context, records int, err error, began stopwatch) {
-	p.observe(ctx, writeLegacy, err, began)
+	result := classify(ctx, err)
+	if result == wasError && store.IsRefusal(err) {
+		result = wasFaulty
+	}
+	p.h.observed.count(writeLegacy, result, 1)
+	p.lap(writeLegacy, result, began)
 	p.h.observed.count(changedRow, wasError, uint64(max(records, 1)))
 }
 

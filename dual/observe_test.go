@@ -135,7 +135,7 @@ func TestFailuresAreCountedByOutcome(t *testing.T) {
 			t.Fatal(err)
 		}
 		counted{
-			series(telemetry.Write, telemetry.Legacy, telemetry.Serving, telemetry.Failed):  1,
+			series(telemetry.Write, telemetry.Legacy, telemetry.Serving, telemetry.Faulty):  1, // the application refused it
 			served(telemetry.Write, telemetry.Legacy):                                       3,
 			series(telemetry.Change, telemetry.Legacy, telemetry.Serving, telemetry.Failed): 1,
 			served(telemetry.Change, telemetry.Legacy):                                      2,

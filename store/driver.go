@@ -57,3 +57,16 @@ func IsUncertain(err error) bool {
 	var network net.Error
 	return errors.As(err, &network)
 }
+
+// IsRefusal reports whether a failed write says nothing about the server: the application's own code refused it, or
+// the server refused the record (a constraint, a value out of range, a trigger's exception).
+func IsRefusal(err error) bool {
+	var server sqlState
+	if errors.As(err, &server) {
+		state := server.SQLState()
+		return strings.HasPrefix(state, "22") || strings.HasPrefix(state, "23") || strings.HasPrefix(state, "P0")
+	}
+	var retry interface{ SafeToRetry() bool } // of a connection
+	var network net.Error
+	return err != nil && !errors.As(err, &retry) && !errors.As(err, &network) && !IsUncertain(err)
+}
