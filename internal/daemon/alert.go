@@ -30,6 +30,8 @@ type Alerts interface {
 	AlertEvaluations(ctx context.Context, migration, trigger string, keys []string) (map[string]phases.Evaluation, error)
 	// SidesChanged is when reads last went to the target, or back to legacy; the zero time: never.
 	SidesChanged(ctx context.Context, migration string) (time.Time, error)
+	// Settled is when the last instance acknowledged the epoch; the zero time: not yet.
+	Settled(ctx context.Context, migration string, epoch int64) (time.Time, error)
 }
 
 const (

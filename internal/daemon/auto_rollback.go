@@ -105,13 +105,21 @@ func (e *Engine) rollBack(ctx context.Context, log *slog.Logger, fired phases.Ev
 
 // reportSettled logs that an automatic rollback has settled, and shortens the pause between
 // ticks until then.
-func (w *engineRun) reportSettled(e phases.Snapshot) {
+func (w *engineRun) reportSettled(ctx context.Context, e phases.Snapshot) {
 	at, latch := e.Status.Route, e.Latch
 	rolled := latch != nil && latch.Epoch == at.Epoch
 	w.settling = rolled && e.Fleet.Behind > 0 && e.Now.Sub(latch.At) < rollbackRetry
-	if rolled && e.Fleet.Behind == 0 && w.logOncePerEpoch("settled") {
+	if !rolled || e.Fleet.Behind > 0 || w.logged["settled"] {
+		return
+	}
+	var settled time.Time // as the last instance acknowledged it, not as this daemon notices
+	w.try("read when the rollback settled", func() (err error) {
+		settled, err = w.Alerts.Settled(ctx, w.Migration, at.Epoch)
+		return err
+	})
+	if !settled.IsZero() && w.logOncePerEpoch("settled") {
 		w.log.Info("rollback settled on all instances", "trigger", latch.Trigger, "epoch", at.Epoch,
-			"committed_at", latch.At, "settled_within", e.Now.Sub(latch.At).Round(time.Millisecond))
+			"committed_at", latch.At, "settled_within", settled.Sub(latch.At).Round(time.Millisecond))
 	}
 }
 

@@ -148,7 +148,7 @@ func (w *engineRun) tick(ctx context.Context) {
 		w.epoch, w.logged, w.firing = e.Status.Route.Epoch, map[string]bool{}, map[string]bool{}
 	}
 	w.triggers(ctx, e)
-	w.reportSettled(e)
+	w.reportSettled(ctx, e)
 	w.try("evaluate the gates", func() error {
 		_, err := w.rules.Judge.Gates(ctx, e)
 		return err

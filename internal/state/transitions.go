@@ -50,3 +50,10 @@ func (s *Store) Fired(ctx context.Context, migration string) (phases.Evaluation,
 	e, err := pgx.CollectOneRow(rows, scanEvaluation)
 	return e, statedb.Explain(err)
 }
+
+// Settled is when the last instance acknowledged the epoch; the zero time: not yet, or not before the next.
+func (s *Store) Settled(ctx context.Context, migration string, epoch int64) (time.Time, error) {
+	var at *time.Time
+	err := s.pool.QueryRow(ctx, `SELECT max(settled_at) FROM migrator.epochs WHERE migration = $1 AND epoch = $2`, migration, epoch).Scan(&at)
+	return statedb.OrZero(at), statedb.Explain(err)
+}
