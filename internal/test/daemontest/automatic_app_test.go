@@ -74,7 +74,9 @@ func newWatched(t *testing.T, rest string, delay time.Duration) *watched {
 // newWatchedOn lets place choose other servers first.
 func newWatchedOn(t *testing.T, rest string, delay time.Duration, place func(*watched)) *watched {
 	t.Helper()
-	loadOne(t)
+	if !evening() {
+		loadOne(t)
+	}
 	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", rest)
 	w := &watched{operator: o, t: t, redis: testenv.Redis(t)}
 	place(w)
@@ -134,15 +136,16 @@ func underway(ctx context.Context, d time.Duration) error {
 
 // loaded is an application under load.
 type loaded struct {
-	slow    time.Duration // delay of a read of legacy
-	db      *pgxpool.Pool
-	target  *flaky
-	reader  *dual.Reader[int64, item]
-	writer  *dual.Writer[int64, item]
-	version string
-	spared  atomic.Int64 // an item that no customer writes
-	reads   atomic.Int64
-	failed  atomic.Int64
+	slow     time.Duration // delay of a read of legacy
+	db       *pgxpool.Pool
+	target   *flaky
+	reader   *dual.Reader[int64, item]
+	writer   *dual.Writer[int64, item]
+	version  string
+	instance *dual.Instance
+	spared   atomic.Int64 // an item that no customer writes
+	reads    atomic.Int64
+	failed   atomic.Int64
 }
 
 func deploy(t *testing.T, m *migration.Config, stateURL string, delay time.Duration) *loaded {
@@ -158,6 +161,9 @@ func deploy(t *testing.T, m *migration.Config, stateURL string, delay time.Durat
 	config, err := pgxpool.ParseConfig(m.Legacy.URL)
 	must(err)
 	config.MaxConns, config.MinConns = 40, 40
+	if evening() {
+		config.MaxConns, config.MinConns = 8, 8
+	}
 	a.db, err = pgxpool.NewWithConfig(ctx, config)
 	must(err)
 	t.Cleanup(a.db.Close)
@@ -201,6 +207,7 @@ func deploy(t *testing.T, m *migration.Config, stateURL string, delay time.Durat
 	must(err)
 	a.writer, err = dual.NewWriter(dual.WriterConfig[int64, item]{Instance: instance, Target: a.target, Key: itemKey, Legacy: a.fromLegacy})
 	must(err)
+	a.instance = instance
 	a.warm(t)
 	a.slow = delay
 	a.target.slow.Store(int64(delay))
@@ -234,7 +241,7 @@ func (a *loaded) run(t *testing.T, instance *dual.Instance) {
 	var customers, part sync.WaitGroup
 	turns := make(chan struct{})
 	customers.Go(func() {
-		tick := time.NewTicker(time.Second / watchedRate)
+		tick := time.NewTicker(time.Second / rate())
 		defer tick.Stop()
 		defer close(turns)
 		for {
@@ -305,6 +312,14 @@ func routedToTarget(share phases.Percent) int64 {
 			return id
 		}
 	}
+}
+
+// rate is lighter in an evening, in which many applications run beside each other.
+func rate() time.Duration {
+	if evening() {
+		return 20
+	}
+	return watchedRate
 }
 
 // long reports whether the long versions of tests are enabled.
