@@ -225,7 +225,7 @@ func (w *maintenance) checkServers(ctx context.Context, st phases.Status) {
 			if !c.Hint.IsZero() {
 				args = append(args, "hint", c.Hint)
 			}
-			w.log.Log(ctx, level, "a repeated check has another result", args...)
+			w.log.Log(ctx, level, "result of a repeated check", args...)
 		}
 		return err
 	})

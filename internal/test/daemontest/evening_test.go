@@ -60,6 +60,7 @@ type night struct {
 	prometheus *testenv.PrometheusServer
 	burns      atomic.Int64
 	refuses    atomic.Bool // the receiver of migrator's own webhooks
+	began      time.Time
 
 	mu    sync.Mutex
 	heard map[string]map[string]bool // by receiver, the alerts that were sent as firing
@@ -114,6 +115,7 @@ func newNight(t *testing.T, place func(*watched)) *night {
 	n.trigger("paged", phases.Quiet, "Watchdog was received")
 	n.trigger("burning", phases.Quiet, "")
 	n.fires("Watchdog")
+	n.began = time.Now()
 	return n
 }
 
@@ -233,9 +235,14 @@ func (n *night) trigger(name string, want phases.Verdict, says string) {
 	})
 }
 
-// ends requires that these alerts have fired and no others, that people have heard of them, and the phase.
+// longestFor is the longest time that an alert waits before it fires, and some evaluations.
+const longestFor = 10*time.Minute + 45*time.Second
+
+// ends requires that these alerts have fired and no others, though each had the time to, that people have heard of them,
+// and the phase.
 func (n *night) ends(phase phases.Phase, names ...string) {
 	n.t.Helper()
+	n.awaitFor("the time in which others would fire", func() bool { return time.Since(n.began) > longestFor })
 	want := append([]string{"Watchdog"}, names...)
 	slices.Sort(want)
 	all, err := n.ask(fired)
