@@ -85,10 +85,15 @@ func (s *Sender) Run(ctx context.Context) error {
 	}
 }
 
-// listen calls wake at the outbox's wake-ups until ctx ends. Without them messages wait for the poll.
+// listen calls wake at the outbox's wake-ups until ctx ends. Without them messages wait for the poll. It
+// needs a session of the state database, and takes it only where there are webhooks.
 func (s *Sender) listen(ctx context.Context, wake func()) {
 	var failures logs.Failures
 	for ctx.Err() == nil {
+		if len(s.Webhooks()) == 0 {
+			_ = sleep.For(ctx, senderPoll)
+			continue
+		}
 		err := s.Outbox.Wakeups(ctx, s.log, wake)
 		if failures.Note("wake-ups", err) == logs.Failed {
 			s.log.Warn("waiting for messages failed", "error", err, hint.Attr(err))

@@ -67,7 +67,7 @@ func TestSenderSendsAllWhenWoken(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		box := &stubOutbox{wakes: make(chan struct{})}
-		s := &Sender{Outbox: box, Webhooks: func() []migration.Webhook { return nil }}
+		s := &Sender{Outbox: box, Webhooks: func() []migration.Webhook { return []migration.Webhook{{URL: "http://127.0.0.1:1"}} }}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- s.Run(ctx) }()

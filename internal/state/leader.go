@@ -46,8 +46,10 @@ func LeaderName(migration string) string { return "keep " + migration }
 // It returns what lead returned, or ctx's error if lead did not run to its end.
 func (s *Store) Lead(ctx context.Context, name string, lead func(ctx context.Context) error) error {
 	for {
-		c := &candidate{name: name, elected: make(chan struct{}), lost: make(chan error, 1), released: make(chan struct{}),
-			blocked: func(b statedb.Blocker) { statedb.Blocked(ctx, b) }}
+		c := &candidate{
+			name: name, elected: make(chan struct{}), lost: make(chan error, 1), released: make(chan struct{}),
+			blocked: func(b statedb.Blocker) { statedb.Blocked(ctx, b) },
+		}
 		s.leaders.join(s, c)
 		select {
 		case <-ctx.Done():
