@@ -87,7 +87,7 @@ func Closed(gates []GateResult) []GateResult {
 func gateFleet(e Snapshot) GateResult {
 	g := GateResult{
 		Gate: "fleet-settled", Interlock: true, Verdict: Pass,
-		Detail: fmt.Sprintf("%d instances, all on epoch %d", e.Fleet.Live, e.Status.Route.Epoch),
+		Detail: fmt.Sprintf("%s, all on epoch %d", Instances(e.Fleet.Live), e.Status.Route.Epoch),
 	}
 	switch {
 	// [lapsed-blocks]: waiting does not help: only a rejoin or an eviction opens the gate.

@@ -1,6 +1,9 @@
 package phases
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Status is a migration's status, as its row in the state database records it.
 type Status struct {
@@ -77,6 +80,14 @@ type Fleet struct {
 	Lapsed     []string `json:"lapsed"`      // instances whose lease expired without leaving
 	Other      []string `json:"other"`       // instances that move something else than what is applied, or don't say what
 	LiveRoutes []Route  `json:"live_routes"` // the routes that a live lease may still be on, newest first
+}
+
+// Instances counts instances in words: 1 instance, 2 instances.
+func Instances(n int) string {
+	if n == 1 {
+		return "1 instance"
+	}
+	return fmt.Sprintf("%d instances", n)
 }
 
 // Settled reports whether every instance is known to be on the present route.

@@ -77,6 +77,19 @@ type Run struct {
 	Finished        time.Time       `json:"finished,omitzero"`
 }
 
+// Progress is how much of the run's work is done, of how much; both are estimates while it runs. Repairs
+// begin when all is compared.
+func (r Run) Progress() (done, total int64) {
+	done, total = r.Checked+r.Scanned, r.Expected
+	if r.TwoWay {
+		total *= 2 // and the target's, about as many
+	}
+	if r.Repair && r.Repaired > 0 {
+		done, total = done+r.Repaired, done+r.Differences
+	}
+	return done, max(done, total)
+}
+
 // Status is how a run stands.
 type Status string
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
@@ -58,7 +59,8 @@ func (p *progress) set(done, total int64) {
 		p.c.note("%s: preparing", p.what)
 		return
 	}
-	line := p.what + ": " + humanize.Count(done) + " of about " + humanize.Count(total)
+	// The total is an estimate, and may count both stores' records: no number of it is shown.
+	line := fmt.Sprintf("%s: about %d %% done", p.what, min(100*done/total, 99))
 	if took := time.Since(p.began).Seconds(); p.moving && took > 1 && done > p.start {
 		rate := float64(done-p.start) / took
 		eta := time.Duration(float64(total-done) / rate * float64(time.Second))
@@ -70,7 +72,7 @@ func (p *progress) set(done, total int64) {
 func (p *progress) draw(done, total int64) {
 	if p.bar == nil {
 		p.bar = p.bars.AddBar(total,
-			mpb.PrependDecorators(decor.Name(p.what+" "), decor.CountersNoUnit("%d / %d")),
+			mpb.PrependDecorators(decor.Name(p.what+" "), decor.Percentage()),
 			mpb.AppendDecorators(decor.AverageSpeed(0, "%.0f/s "), decor.AverageETA(decor.ET_STYLE_GO)),
 		)
 		p.bar.SetRefill(done)

@@ -124,15 +124,7 @@ func (c *cli) reconcile(ctx context.Context, j *app.Job, o reconcile.RunOptions,
 	}
 	bar, journal := c.progress("reconcile"), c.progress("journal")
 	run, findings, err := j.Reconcile(ctx, app.Reconcile{RunOptions: o, Log: c.log, OnPause: c.reconcilePaused, Journal: journal.set, Progress: func(run reconcile.Run) {
-		total := run.Expected
-		if run.TwoWay {
-			total *= 2 // and the target's, about as many
-		}
-		done := run.Checked + run.Scanned
-		if run.Repair && run.Repaired > 0 { // repairs begin when all is compared
-			done, total = done+run.Repaired, done+run.Differences
-		}
-		bar.set(done, total)
+		bar.set(run.Progress())
 	}})
 	journal.close()
 	bar.close()

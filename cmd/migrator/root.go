@@ -46,6 +46,9 @@ func (o *output) Write(p []byte) (int, error) {
 }
 
 func isTerminal(w any) bool {
+	if f, ok := w.(*frame); ok {
+		w = f.to
+	}
 	if o, ok := w.(*output); ok {
 		w = o.Writer
 	}

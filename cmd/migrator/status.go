@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -30,8 +29,11 @@ func newStatus(c *cli) *cobra.Command {
 				return err
 			}
 			defer store.Close()
-			if !watch {
+			if !watch && c.settings.Output == outputJSON {
 				return c.showStatus(ctx, store, args)
+			}
+			if !watch {
+				return c.onScreen("", func() error { return c.showStatus(ctx, store, args) })
 			}
 			return c.watch(ctx, func() error { return c.showStatus(ctx, store, args) })
 		},
@@ -40,26 +42,21 @@ func newStatus(c *cli) *cobra.Command {
 	return cmd
 }
 
-// watch repeats show each second. On a terminal it clears the screen first.
+// watch repeats show each second. On a terminal it draws over what it has drawn before.
 func (c *cli) watch(ctx context.Context, show func() error) error {
-	screen := c.out
+	before := ""
+	if isTerminal(c.out) {
+		before = "\x1b[H\x1b[2J"
+	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		var frame bytes.Buffer
-		c.out = &frame
-		err := show()
-		c.out = screen
-		if err != nil {
+		if err := c.onScreen(before, show); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
 			return err
 		}
-		if isTerminal(screen) {
-			fmt.Fprint(screen, "\x1b[H\x1b[2J")
-		}
-		fmt.Fprint(screen, frame.String())
 		select {
 		case <-ctx.Done():
 			return nil
@@ -98,40 +95,77 @@ func (c *cli) showStatus(ctx context.Context, store *state.Store, args []string)
 			c.printf("no migration has been applied\n")
 		}
 		for i, s := range found {
-			if i > 0 {
+			if columns, _ := size(c.out); i > 0 && columns == 0 {
 				c.printf("\n")
 			}
+			if columns, _ := size(c.out); columns > 0 && len(found) > 1 {
+				c.printHead(s)
+				continue
+			}
 			c.printStatus(s)
+		}
+		if columns, _ := size(c.out); columns > 0 && len(found) > 1 {
+			c.printf("\nall of one: migrator status %s\n", found[0].Status.Migration)
 		}
 	})
 }
 
-func (c *cli) printStatus(s app.Status) {
+// printHead prints what matters first: where the migration is, what a rollback costs, and what holds the
+// next step.
+func (c *cli) printHead(s app.Status) {
 	st, now := s.Status, s.Snapshot.Now
 	head := fmt.Sprintf("%s: %s", st.Migration, st.Route)
 	c.printf("%s (epoch %d, for %s)\n", c.paint(c.out, bold, head), st.Route.Epoch, humanize.Span(now.Sub(st.RouteSince)))
 	c.warnStateLoss(st)
 	c.warnTarget(st, now)
+	if st.Attempt != "" && (st.Route.Phase == phases.Grace || st.Route.Phase.Passing()) {
+		c.printf("  %s\n", c.paint(c.out, red, "fence      legacy may refuse writes, and writes may fail: a command moves authority, or was interrupted"))
+		c.printf("             try: migrator phase advance, which resumes it, or migrator phase rollback --to grace --yes, which undoes it\n")
+	}
+	if l := s.Snapshot.Latch; l != nil {
+		c.printf("  %s\n", c.paint(c.out, red, fmt.Sprintf("latched    trigger %s rolled back %s: %s", l.Trigger, humanize.Ago(now, l.At), l.Reason)))
+		c.printf("             try: migrator trigger acknowledge --reason '...', once its cause is fixed\n")
+	}
+	if st.Paused != "" {
+		c.printf("  paused     %s\n", st.Paused)
+	}
+	c.printf("  rollback   %s (%s)\n", s.Rollback, s.Rollback.Reason)
+	if text := stopText(st); text != "" {
+		c.printf("             writes would wait for %s\n", text)
+	}
+	if s.Next == nil {
+		return
+	}
+	c.printf("  next       %s\n", nextText(s.Next, now))
+	for _, job := range s.Jobs {
+		c.printf("  %-10s %s\n", job.Job, job.Text(now))
+	}
+}
+
+func (c *cli) printStatus(s app.Status) {
+	st, now := s.Status, s.Snapshot.Now
+	c.printHead(s)
+	if s.Next != nil {
+		c.printGatesOf(s, now)
+	}
+	fleet := written(humanize.Counted(s.Fleet.Live, "instance") + ", settled")
+	if !s.Settled {
+		text := fmt.Sprintf("%s, %d behind, %d lapsed", humanize.Counted(s.Fleet.Live, "instance"), s.Fleet.Behind, len(s.Fleet.Lapsed))
+		if n := len(s.Fleet.Other); n > 0 {
+			text += fmt.Sprintf(", %d of another version of what is applied (%s)", n, join(s.Fleet.Other[:min(n, 3)]))
+		}
+		fleet = c.paint(c.out, yellow, text)
+	} else if s.SettledAt.IsZero() {
+		fleet = written(humanize.Counted(s.Fleet.Live, "instance") + ", none behind; this epoch is not recorded as settled yet")
+	}
+	c.printf("  fleet      %s\n", fleet)
 	if st.LastCause != "" {
 		c.printf("  last       %s by %s%s\n", st.LastCause, st.LastActor, reasonSuffix(st.LastReason))
 	}
 	if share, set := st.Route.Shadow.Percent(); set {
 		c.printf("  compared   %s %% of reads, by the migration file\n", share)
 	}
-	if st.Attempt != "" && (st.Route.Phase == phases.Grace || st.Route.Phase.Passing()) {
-		c.printf("  %s\n", c.paint(c.out, red, "fence      legacy may refuse writes, and writes may fail: a command moves authority, or was interrupted"))
-		c.printf("             try: migrator phase advance, which resumes it, or migrator phase rollback --to grace --yes, which undoes it\n")
-	}
-	fleet := written(fmt.Sprintf("%d instances, settled", s.Fleet.Live))
-	if !s.Settled {
-		text := fmt.Sprintf("%d instances, %d behind, %d lapsed", s.Fleet.Live, s.Fleet.Behind, len(s.Fleet.Lapsed))
-		if n := len(s.Fleet.Other); n > 0 {
-			text += fmt.Sprintf(", %d move something else than what is applied (%s)", n, join(s.Fleet.Other[:min(n, 3)]))
-		}
-		fleet = c.paint(c.out, yellow, text)
-	}
-	c.printf("  fleet      %s\n", fleet)
-	c.printf("  journal    %s keys behind in the target\n", humanize.Count(st.JournalKeys))
+	c.printf("  journal    %s behind in the target\n", humanize.Counted(st.JournalKeys, "key"))
 	if b := s.Snapshot.Backfill; b != nil {
 		word := "finished " + humanize.Ago(now, b.Finished)
 		if b.Finished.IsZero() {
@@ -144,10 +178,10 @@ func (c *cli) printStatus(s app.Status) {
 		if r.Full {
 			kind = "full"
 		}
-		c.printf("  reconcile  run %d (%s) %s: %s checked, %s differences\n", r.Run, kind, humanize.Ago(now, r.Finished), humanize.Count(r.Checked), humanize.Count(r.Differences))
+		c.printf("  reconcile  run %d (%s) %s: %s checked, %s\n", r.Run, kind, humanize.Ago(now, r.Finished), humanize.Count(r.Checked), humanize.Counted(r.Differences, "difference"))
 	}
 	if !st.Dirty.IsZero() {
-		c.printf("  unclean    %s; writes may have been applied until %s\n", cmp.Or(st.Unclean, "an instance ended without leaving, or journaled keys are unknown"), st.Dirty.UTC().Format(time.RFC3339))
+		c.printf("  unclean    %s; writes may have been applied until %s: a full reconcile counts if it begins after that\n", cmp.Or(st.Unclean, "an instance ended without leaving, or journaled keys are unknown"), st.Dirty.UTC().Format(time.RFC3339))
 	}
 	for _, column := range st.Columns {
 		style := yellow
@@ -162,26 +196,33 @@ func (c *cli) printStatus(s app.Status) {
 		c.printf("             try: migrator reconcile run --full, and settle what differs; then migrator apply accepts the table as it is\n")
 	}
 	c.printBypass(st, s.Snapshot.Bypass, now)
-	c.printf("  rollback   %s (%s)\n", s.Rollback, s.Rollback.Reason)
-	if text := stopText(st); text != "" {
-		c.printf("             writes would wait for %s\n", text)
-	}
 	if st.SetAside > 0 {
-		c.printf("  set aside  %s records that legacy refused, in its table migrator_legacy.set_aside\n", humanize.Count(st.SetAside))
+		c.printf("  set aside  %s that legacy refused, in its table migrator_legacy.set_aside\n", humanize.Counted(st.SetAside, "record"))
 	}
 	if st.UnreadableWindows > 0 {
-		c.printf("  %s\n", c.paint(c.out, yellow, fmt.Sprintf("telemetry  %s windows could not be added up, and were left out: %s", humanize.Count(st.UnreadableWindows), st.UnreadableWhy)))
+		c.printf("  %s\n", c.paint(c.out, yellow, fmt.Sprintf("telemetry  %s could not be added up, and were left out: %s", humanize.Counted(st.UnreadableWindows, "window"), st.UnreadableWhy)))
 	}
-	if l := s.Snapshot.Latch; l != nil {
-		c.printf("  %s\n", c.paint(c.out, red, fmt.Sprintf("latched    trigger %s rolled back %s: %s", l.Trigger, humanize.Ago(now, l.At), l.Reason)))
-		c.printf("             try: migrator trigger acknowledge --reason '...', once its cause is fixed\n")
-	}
-	if st.Paused != "" {
-		c.printf("  paused     %s\n", st.Paused)
-	}
-	if s.Next != nil {
-		c.printf("  next       %s\n", nextText(s.Next, now))
+}
+
+// printGatesOf prints the closed gates, then those that pass: on a terminal in one line.
+func (c *cli) printGatesOf(s app.Status, now time.Time) {
+	columns, _ := size(c.out)
+	if columns == 0 {
 		c.printGates(s.Gates, now, "    ")
+		return
+	}
+	var passed []string
+	var rest []phases.GateResult
+	for _, g := range s.Gates {
+		if g.Open() && g.Overridden == "" {
+			passed = append(passed, g.Gate)
+		} else {
+			rest = append(rest, g)
+		}
+	}
+	c.printGates(rest, now, "    ")
+	if len(passed) > 0 {
+		c.printf("%s\n", cutTo(fmt.Sprintf("  passed     %s: %s", humanize.Counted(len(passed), "gate"), join(passed)), columns))
 	}
 }
 
@@ -225,6 +266,9 @@ func nextText(n *app.NextStep, now time.Time) string {
 	}
 	if len(n.WaitsFor) > 0 {
 		text += "; waits for " + join(n.WaitsFor)
+	}
+	if !n.Since.IsZero() {
+		text += ", held since " + n.Since.UTC().Format(time.TimeOnly) + " UTC (" + humanize.Span(now.Sub(n.Since)) + ")"
 	}
 	return text
 }

@@ -11,13 +11,15 @@ import (
 // Status is a migration's status: the document of the command status and of the daemon's
 // /status.
 type Status struct {
-	Status   phases.Status       `json:"status"`
-	Fleet    phases.Fleet        `json:"fleet"`
-	Settled  bool                `json:"settled"`
-	Rollback phases.Rollback     `json:"rollback"`
-	Next     *NextStep           `json:"next,omitempty"`
-	Gates    []phases.GateResult `json:"gates,omitempty"` // before the next step
-	Snapshot phases.Snapshot     `json:"snapshot"`
+	Status    phases.Status       `json:"status"`
+	Fleet     phases.Fleet        `json:"fleet"`
+	Settled   bool                `json:"settled"`
+	SettledAt time.Time           `json:"settled_at,omitzero"` // when every instance had acknowledged the epoch; zero: that is not recorded
+	Rollback  phases.Rollback     `json:"rollback"`
+	Next      *NextStep           `json:"next,omitempty"`
+	Gates     []phases.GateResult `json:"gates,omitempty"` // before the next step
+	Jobs      []LongJob           `json:"jobs,omitempty"`  // that are running or interrupted
+	Snapshot  phases.Snapshot     `json:"snapshot"`
 }
 
 // NextStep is the next step of an advance, and what it waits for.
@@ -26,6 +28,7 @@ type NextStep struct {
 	By       string       `json:"by"`              // who takes it: "schedule" (the daemon) or "person"
 	Due      time.Time    `json:"due,omitzero"`    // when the last of the gates that open with time will be open
 	WaitsFor []string     `json:"waits_for"`       // the gates that are closed
+	Since    time.Time    `json:"since,omitzero"`  // since when a gate that is closed now holds the step
 	Never    []string     `json:"never,omitempty"` // of these, the gates that lack data, and at the traffic so far can't get enough
 }
 
@@ -46,8 +49,19 @@ func ReadStatus(ctx context.Context, store *state.Store, name string) (Status, e
 	if next, err := m.Phases.Next(e.Status.Route); err == nil {
 		s.Gates = phases.Gates(next, m.Settings(), e)
 		s.Next = stepAhead(next, m.Settings(), e, s.Gates)
+		if s.Next.Since, err = heldSince(ctx, store, e, s.Next.WaitsFor); err != nil {
+			return Status{}, err
+		}
 	}
-	return s, nil
+	epochs, err := store.Epochs(ctx, name, 1)
+	if err != nil {
+		return Status{}, err
+	}
+	if len(epochs) == 1 && epochs[0].Route.Epoch == e.Status.Route.Epoch {
+		s.SettledAt = epochs[0].Settled
+	}
+	s.Jobs, err = longJobs(ctx, store, e)
+	return s, err
 }
 
 func stepAhead(next phases.Route, s phases.Settings, e phases.Snapshot, gates []phases.GateResult) *NextStep {
@@ -65,4 +79,19 @@ func stepAhead(next phases.Route, s phases.Settings, e phases.Snapshot, gates []
 		}
 	}
 	return n
+}
+
+// heldSince returns since when one of the closed gates holds the step: for a measured gate since the first
+// evaluation after its last pass; others have held it since the route began, at the longest.
+func heldSince(ctx context.Context, store *state.Store, e phases.Snapshot, closed []string) (since time.Time, err error) {
+	for _, gate := range closed {
+		from, err := store.ClosedSince(ctx, e.Status.Migration, gate, e.Status.RouteSince)
+		if err != nil {
+			return since, err
+		}
+		if since.IsZero() || from.Before(since) {
+			since = from
+		}
+	}
+	return since, nil
 }

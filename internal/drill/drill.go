@@ -270,7 +270,7 @@ func (r *rehearsal) checkStatus(ctx context.Context) (string, error) {
 	case !at.Phase.TriggersAct():
 		return "", fmt.Errorf("the migration is on %s: triggers roll back from cutover and grace only", at)
 	case !e.Fleet.Settled():
-		return "", fmt.Errorf("the fleet is not settled: %d instances are behind, lapsed: %s", e.Fleet.Behind, strings.Join(e.Fleet.Lapsed, ", "))
+		return "", fmt.Errorf("the fleet is not settled: behind are %s, lapsed: %s", phases.Instances(e.Fleet.Behind), strings.Join(e.Fleet.Lapsed, ", "))
 	case e.Latch != nil:
 		return "", hint.Errorf(hint.Hint{Do: hint.Acknowledge}, "an automatic rollback is not acknowledged")
 	case e.Status.JournalKeys > 0:
@@ -280,7 +280,7 @@ func (r *rehearsal) checkStatus(ctx context.Context) (string, error) {
 	case r.Load == nil:
 		return "", errors.New("there is no load: a rollback without traffic proves nothing")
 	}
-	return fmt.Sprintf("%s, %d instances, triggers: %s", at, e.Fleet.Live, strings.Join(r.acting(), ", ")), nil
+	return fmt.Sprintf("%s, %s, triggers: %s", at, phases.Instances(e.Fleet.Live), strings.Join(r.acting(), ", ")), nil
 }
 
 // runReconcile makes one full reconcile run and records it in the report.

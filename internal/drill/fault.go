@@ -124,7 +124,7 @@ func (r *rehearsal) observe(ctx context.Context) (string, error) {
 	})
 	if ok {
 		r.mark(f.Observed, "fault observed")
-		return fmt.Sprintf("active on %d instances", len(r.r.FaultTargets)), nil
+		return "active on " + phases.Instances(len(r.r.FaultTargets)), nil
 	}
 	if !over(ctx, err) {
 		return "", err

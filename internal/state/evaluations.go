@@ -146,6 +146,15 @@ func (s *Store) Evaluations(ctx context.Context, migration string, f EvaluationF
 	return found, statedb.Explain(err)
 }
 
+// ClosedSince returns when a gate was first evaluated after its last pass; the given moment if it has not
+// passed since that.
+func (s *Store) ClosedSince(ctx context.Context, migration, gate string, route time.Time) (since time.Time, err error) {
+	err = s.pool.QueryRow(ctx, `WITH open AS (SELECT max(at) AS at FROM migrator.evaluations WHERE migration = $1 AND kind = 'gate' AND name = $2 AND at >= $3 AND verdict = 'pass')
+		SELECT coalesce((SELECT min(e.at) FROM migrator.evaluations e, open WHERE e.migration = $1 AND e.kind = 'gate' AND e.name = $2 AND e.at > open.at), $3)`,
+		migration, gate, route).Scan(&since)
+	return since, statedb.Explain(err)
+}
+
 // AlertEvaluations returns the newest evaluation of a trigger for each of the alerts' keys that is
 // recorded, by key.
 func (s *Store) AlertEvaluations(ctx context.Context, migration, trigger string, keys []string) (map[string]phases.Evaluation, error) {

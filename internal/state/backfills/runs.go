@@ -217,6 +217,12 @@ func (b *Runs) Latest(ctx context.Context) (*backfill.Progress, error) {
 
 const backfillSQL = `SELECT id, epoch, progress::text, chunks::text, began_at, finished_at FROM migrator.backfills`
 
+// Running reports whether a process runs a backfill now.
+func (b *Runs) Running(ctx context.Context) (bool, error) {
+	holder, err := statedb.LockHolder(ctx, b.pool, "migrator job backfill "+b.migration)
+	return holder.PID != 0, statedb.Explain(err)
+}
+
 func scanBackfill(row pgx.CollectableRow) (p backfill.Progress, err error) {
 	var id, epoch int64
 	var progress, chunks string
