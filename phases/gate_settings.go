@@ -49,9 +49,14 @@ type AddedLatencyGate struct {
 	Watch
 }
 
+// DrillFaults are the kinds of faults that a drill may rehearse.
+var DrillFaults = []string{"latency", "errors", "blackhole", "corrupt"}
+
 // DrillGate requires a passed rollback drill under the present configuration.
 type DrillGate struct {
 	Within Duration `yaml:"within" json:"within,omitempty" jsonschema_description:"How long ago a drill may have passed; 0: none is required"`
+	// Faults are of DrillFaults.
+	Faults []string `yaml:"faults" json:"faults,omitempty" jsonschema_description:"The kinds of faults of each of which a drill must have passed: latency, errors, blackhole, corrupt; empty: any one"`
 	// PublicKey is Ed25519's, in base64 or PEM.
 	PublicKey string `yaml:"public_key" json:"public_key,omitempty" jsonschema_description:"The key, in base64 or PEM, that signs imported drills"`
 	Watch

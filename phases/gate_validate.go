@@ -77,6 +77,14 @@ func (g GateSettings) Validate() error {
 	if g.Drill.Within < 0 {
 		r.add("gates.drill.within: must not be negative")
 	}
+	for i, kind := range g.Drill.Faults {
+		if !slices.Contains(DrillFaults, kind) || slices.Contains(g.Drill.Faults[:i], kind) {
+			r.add("gates.drill.faults: %q: want each of latency, errors, blackhole and corrupt once at most", kind)
+		}
+	}
+	if len(g.Drill.Faults) > 0 && g.Drill.Within == 0 && g.Drill.Off == "" {
+		r.add("gates.drill.faults: need gates.drill.within, such as 7d")
+	}
 	if off := g.Bypass.Off; off != "" && strings.TrimSpace(off) == "" {
 		r.add("gates.bypass.off: give a reason")
 	}

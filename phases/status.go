@@ -130,6 +130,30 @@ func (r *ReconcileResult) Clean() bool {
 type DrillResult struct {
 	ConfigHash string    `json:"config_hash"`
 	Passed     time.Time `json:"passed"`
+	// Faults are the kinds of faults that passed drills under this configuration have rehearsed, each with the newest.
+	Faults map[string]time.Time `json:"faults,omitempty"`
+}
+
+// InjectedFault is a fault that the instances inject for a drill.
+type InjectedFault struct {
+	ID     string    `json:"id"`
+	Kind   string    `json:"kind"`
+	Share  Percent   `json:"share"` // of the operations that it affects
+	Reads  bool      `json:"reads"`
+	Writes bool      `json:"writes"`
+	Until  time.Time `json:"until"` // then it ends by itself
+}
+
+// String describes it, without its end.
+func (f InjectedFault) String() string {
+	of := "reads"
+	switch {
+	case f.Reads && f.Writes:
+		of = "reads and writes"
+	case f.Writes:
+		of = "writes"
+	}
+	return fmt.Sprintf("%s, in %s %% of the target's %s", f.Kind, f.Share, of)
 }
 
 // VerificationResult is the newest verification of the rollback runbook.
@@ -169,6 +193,7 @@ type Snapshot struct {
 	FailedReconcile *ReconcileResult    `json:"failed_reconcile,omitempty"`
 	Approvals       []Approval          `json:"approvals,omitempty"` // not yet expired
 	Drill           *DrillResult        `json:"drill,omitempty"`
+	Fault           *InjectedFault      `json:"fault,omitempty"`   // in force now
 	Runbook         *VerificationResult `json:"runbook,omitempty"` // the newest verification, passed or not
 	// Evaluations are the newest of each measured gate, of whatever epoch.
 	Evaluations []Evaluation `json:"evaluations,omitempty"`

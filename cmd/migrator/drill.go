@@ -22,7 +22,7 @@ import (
 
 func newDrill(c *cli) *cobra.Command {
 	return group("drill", "Rehearse the automatic rollback in staging",
-		newDrillRollback(c), newDrillList(c), newDrillShow(c), newDrillExport(c), newDrillImport(c), newDrillDaemon(c))
+		newDrillRollback(c), newDrillLift(c), newDrillList(c), newDrillShow(c), newDrillExport(c), newDrillImport(c), newDrillDaemon(c))
 }
 
 // drillFlags are the flags of drill rollback.

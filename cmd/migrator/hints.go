@@ -65,6 +65,7 @@ func commandLines() map[hint.Action]string {
 		hint.RunbookApprove:      "migrator runbook approve {run} {step}",
 		hint.DrillList:           "migrator drill list {migration}",
 		hint.DrillShow:           "migrator drill show {drill}",
+		hint.DrillLift:           "migrator drill lift {migration}",
 	}
 }
 

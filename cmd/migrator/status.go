@@ -126,6 +126,9 @@ func (c *cli) printHead(s app.Status) {
 		c.printf("  %s\n", c.paint(c.out, red, fmt.Sprintf("latched    trigger %s rolled back %s: %s", l.Trigger, humanize.Ago(now, l.At), l.Reason)))
 		c.printf("             try: migrator trigger acknowledge --reason '...', once its cause is fixed\n")
 	}
+	if f := s.Snapshot.Fault; f != nil {
+		c.printf("  %s\n", c.paint(c.out, yellow, fmt.Sprintf("fault      injected for a drill until %s (%s left): %s; migrator drill lift ends it", f.Until.UTC().Format(time.TimeOnly), humanize.Span(f.Until.Sub(now)), f)))
+	}
 	if st.Paused != "" {
 		c.printf("  paused     %s\n", st.Paused)
 	}

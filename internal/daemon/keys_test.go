@@ -124,7 +124,7 @@ func keyChanges() map[string]keyChange {
 		"gates.off": {value: "a reason"}, "gates.bypass.off": {value: "a reason"}, "gates.bypass.limit": {value: "7%"}, "gates.bypass.for": {value: "7h"}, "gates.consistency.limit": {value: "7%"}, "gates.consistency.for": {value: "7h"}, "gates.consistency.confidence": {value: "77%"},
 		"gates.consistency.coverage": {value: "77%"}, "gates.shadow_writes.limit": {value: "7%"}, "gates.shadow_writes.calm": {value: "7m"},
 		"gates.target_reads.limit": {value: "7%"}, "gates.target_reads.calm": {value: "7m"}, "gates.added_latency.p95": {value: "7ms"},
-		"gates.drill.within": {value: "7d"}, "gates.drill.public_key": {value: "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="}, "gates.runbook.within": {value: "7d"},
+		"gates.drill.within": {value: "7d"}, "gates.drill.faults": {value: []string{"corrupt"}, with: map[string]any{"gates.drill.within": "7d"}}, "gates.drill.public_key": {value: "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="}, "gates.runbook.within": {value: "7d"},
 		"gates.custom.name": {value: "renamed"}, "gates.custom.promql": {value: "down"}, "gates.custom.command": {value: []string{"true"}, with: map[string]any{"gates.custom.promql": nil, "gates.custom.below": nil}},
 		"gates.custom.above": {value: 7, with: map[string]any{"gates.custom.below": nil}}, "gates.custom.below": {value: 7}, "gates.custom.timeout": {value: "7s"}, "gates.custom.before": {value: []string{"grace"}},
 		"triggers.off": {value: "a reason"}, "triggers.mismatches.limit": {value: "7%"}, "triggers.errors.limit": {value: "7%"}, "triggers.latency.ratio": {value: 7}, "triggers.latency.ceiling": {value: "7ms"},

@@ -22,6 +22,9 @@ func (r *rehearsal) recover(ctx context.Context) (string, error) {
 	case <-on.C:
 	}
 	if r.Load.Totals().Writes == before.Writes {
+		if err := r.loadError(); err != nil {
+			return "", err
+		}
 		return "", fmt.Errorf("recovery failed: no write was acknowledged in the %s after the rollback", r.After)
 	}
 	r.Load.Stop()
@@ -59,9 +62,9 @@ func (r *rehearsal) check(ctx context.Context) (string, error) {
 	case c.Records == 0:
 		r.fail("the ledger is empty: there is no acknowledged write to check")
 	case !c.OK():
-		r.fail("of %d records %d writes are lost and %d are stale, %d are older in the target than acknowledged, %d reads were stale", c.Records, c.Lost, c.Stale, c.Behind, c.StaleReads)
+		r.fail("%s", c.wrong())
 	}
-	return fmt.Sprintf("%d records: lost %d, stale %d", c.Records, c.Lost, c.Stale), nil
+	return fmt.Sprintf("%d records: %d lost, %s", c.Records, c.Lost, watchedText(c.Stale, "stale")), nil
 }
 
 // plant removes records from the target. A reconcile run that does not find these

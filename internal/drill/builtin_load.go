@@ -114,7 +114,7 @@ func (b *BuiltInLoad) keepOriginals(ctx context.Context, column int) error {
 func (b *BuiltInLoad) join(ctx context.Context) (err error) {
 	marks, _ := b.Target.(store.Marker)
 	b.instance, err = dual.Join(ctx, dual.Config{
-		Fleet: b.Fleet, Marks: marks, Identity: dual.Identity{About: "the load of migrator drill"}, Logger: b.Log,
+		Fleet: b.Fleet, Marks: marks, Identity: dual.Identity{About: loadAbout}, Logger: b.Log,
 		Moves: b.Moves, Writing: b.Writing, BreakerPause: time.Second, ReportEvery: loadReportEvery, Faults: true,
 	})
 	if err != nil {
@@ -203,12 +203,15 @@ func (b *BuiltInLoad) read(ctx context.Context, key record.Key) {
 		return
 	}
 	result, text := b.ledger.verify(key, floor, found, v)
+	if result != unwatched {
+		b.ledger.increment(&b.ledger.checked.Watched, "")
+	}
 	switch corrupted := began.UnixNano() < b.corrupted[1].Load() && time.Now().UnixNano() > b.corrupted[0].Load(); {
 	case result != lost && result != stale:
 	case corrupted:
-		b.ledger.increment(func(c *Checked) *int64 { return &c.Harmed }, "")
+		b.ledger.increment(&b.ledger.checked.Harmed, "")
 	default:
-		b.ledger.increment(func(c *Checked) *int64 { return &c.StaleReads }, "a read: "+text)
+		b.ledger.increment(&b.ledger.staleReads, "a read: "+text)
 	}
 }
 
@@ -274,7 +277,7 @@ func (b *BuiltInLoad) negativeControl(ctx context.Context) (found bool, err erro
 			return true, nil
 		case right:
 			return false, nil
-		case lost, overwritten: // try another record
+		case lost, overwritten, unwatched: // try another record
 		}
 	}
 	return false, nil
@@ -287,15 +290,19 @@ func (b *BuiltInLoad) checkAnswers(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read %q: %w", string(key), err)
 		}
-		b.ledger.increment(func(c *Checked) *int64 { return &c.Records }, "")
-		switch result, text := b.ledger.verify(key, b.ledger.floor(key), found, v); result {
+		b.ledger.increment(&b.ledger.checked.Records, "")
+		result, text := b.ledger.verify(key, b.ledger.floor(key), found, v)
+		if result != unwatched {
+			b.ledger.increment(&b.ledger.compared, "")
+		}
+		switch result {
 		case lost:
-			b.ledger.increment(func(c *Checked) *int64 { return &c.Lost }, text)
+			b.ledger.increment(&b.ledger.checked.Lost, text)
 		case stale:
-			b.ledger.increment(func(c *Checked) *int64 { return &c.Stale }, text)
+			b.ledger.increment(&b.ledger.stale, text)
 		case overwritten:
-			b.ledger.increment(func(c *Checked) *int64 { return &c.Overwritten }, "")
-		case right:
+			b.ledger.increment(&b.ledger.checked.Overwritten, "")
+		case right, unwatched:
 		}
 	}
 	return nil
@@ -310,7 +317,7 @@ func (b *BuiltInLoad) checkTarget(ctx context.Context) error {
 	}
 	for i, e := range entries {
 		if acknowledged := b.ledger.floor(keys[i]).version; acknowledged.NewerThan(e.Version) {
-			b.ledger.increment(func(c *Checked) *int64 { return &c.Behind },
+			b.ledger.increment(&b.ledger.checked.Behind,
 				fmt.Sprintf("the target has %q at version %s, but %s was acknowledged", string(keys[i]), e.Version, acknowledged))
 		}
 	}

@@ -171,7 +171,7 @@ func (d *Processes) Kill() (string, error) {
 		return "", err
 	}
 	<-one.ended
-	return fmt.Sprintf("process %d, which led", one.cmd.Process.Pid), nil
+	return fmt.Sprintf("process %d, the leading daemon,", one.cmd.Process.Pid), nil
 }
 
 // Stop implements Daemons.

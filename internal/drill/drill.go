@@ -60,6 +60,14 @@ type Recorder interface {
 	MarkCorrupted(from, until time.Time)
 }
 
+// loadError is why the load can't be followed; nil: it can.
+func (r *rehearsal) loadError() error {
+	if load, ok := r.Load.(interface{ Err() error }); ok {
+		return load.Err()
+	}
+	return nil
+}
+
 // Planter makes the stores differ, so that a reconcile run has differences to find.
 type Planter interface {
 	Plant(ctx context.Context) ([]record.Key, error)
@@ -192,8 +200,9 @@ func (r *rehearsal) rehearse(ctx context.Context) error {
 		{"start the load", r.startLoad},
 		{"baseline: no trigger may fire", r.baseline},
 		{"inject the fault", r.inject},
+		{"await the first operation that meets it", r.meet},
 		{"kill the leading daemon", r.kill},
-		{"observe the fault", r.observe},
+		{"observe the fault on every instance", r.observe},
 		{"await the rollback", r.rollback},
 		{"await its settling on all instances", r.settle},
 		{"lift the fault", r.lift},
@@ -275,6 +284,8 @@ func (r *rehearsal) checkStatus(ctx context.Context) (string, error) {
 		return "", hint.Errorf(hint.Hint{Do: hint.Acknowledge}, "an automatic rollback is not acknowledged")
 	case e.Status.JournalKeys > 0:
 		return "", fmt.Errorf("%d keys are journaled: a drill begins with two stores that agree", e.Status.JournalKeys)
+	case e.Fault != nil:
+		return "", hint.Errorf(hint.Hint{Do: hint.DrillLift}, "the fault of an earlier drill is in force until %s: %s", e.Fault.Until.UTC().Format(time.RFC3339), e.Fault)
 	case len(r.acting()) == 0:
 		return "", errors.New("no trigger can roll back: each is off or a dry run")
 	case r.Load == nil:

@@ -62,16 +62,16 @@ func (a *ExternalLoad) Start(ctx context.Context) error {
 	a.from = time.Now()
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	a.stop = stop
-	first := make(chan struct{})
-	a.done.Go(func() { a.follow(working, first) })
+	first, unreadable := make(chan struct{}), make(chan struct{}, 1)
+	a.done.Go(func() { a.follow(working, first, unreadable) })
 	select {
 	case <-first:
 		return nil
+	case <-unreadable:
+		return a.Err()
 	case <-ctx.Done():
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		if a.fails != nil {
-			return a.fails
+		if err := a.Err(); err != nil {
+			return err
 		}
 		return fmt.Errorf("%s has no write since %s", a.Source, a.from.UTC().Format(time.RFC3339))
 	}
@@ -84,15 +84,30 @@ func (a *ExternalLoad) every() time.Duration {
 	return time.Second
 }
 
+// Err is why the ledger could not be read last; nil: it could.
+func (a *ExternalLoad) Err() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.fails
+}
+
+// lineError is a line that is no write, which no later one can make right.
+type lineError struct{ error }
+
+func (e lineError) Unwrap() error { return e.error }
+
 // follow counts new lines.
-func (a *ExternalLoad) follow(ctx context.Context, first chan struct{}) {
+func (a *ExternalLoad) follow(ctx context.Context, first, unreadable chan struct{}) {
 	tick := time.NewTicker(a.every())
 	defer tick.Stop()
 	began := false
 	for {
 		lines, err := a.read(ctx)
 		a.mu.Lock()
-		if a.fails = err; err == nil {
+		if ctx.Err() == nil {
+			a.fails = err
+		}
+		if err == nil {
 			a.totals.Writes, a.totals.Failed = 0, 0
 			for _, l := range lines {
 				if l.Unknown {
@@ -103,6 +118,12 @@ func (a *ExternalLoad) follow(ctx context.Context, first chan struct{}) {
 			}
 		}
 		a.mu.Unlock()
+		if errors.As(err, new(lineError)) {
+			select {
+			case unreadable <- struct{}{}:
+			default:
+			}
+		}
 		if err == nil && len(lines) > 0 && !began {
 			began = true
 			close(first)
@@ -138,18 +159,21 @@ func (a *ExternalLoad) read(ctx context.Context) ([]Line, error) {
 		d := json.NewDecoder(strings.NewReader(scan.Text()))
 		d.DisallowUnknownFields()
 		if err := d.Decode(&l); err != nil {
-			return nil, fmt.Errorf("%s:%d: %w; want one acknowledged write a line, such as {\"key\":\"42\",\"at\":\"2026-01-02T03:04:05Z\",\"fields\":{\"name\":\"x\"}}", a.Source, n, err)
+			return nil, lineError{fmt.Errorf("%s:%d: %w; want one acknowledged write a line, such as {\"key\":\"42\",\"at\":\"2026-01-02T03:04:05Z\",\"fields\":{\"name\":\"x\"}}", a.Source, n, err)}
 		}
 		for name := range l.Fields {
 			if a.Schema.Index(name) < 0 {
-				return nil, fmt.Errorf("%s:%d: the field %q is not migrated", a.Source, n, name)
+				return nil, lineError{fmt.Errorf("%s:%d: the field %q is not migrated", a.Source, n, name)}
 			}
 		}
 		if !l.At.Before(a.from) {
 			lines = append(lines, l)
 		}
 	}
-	return lines, scan.Err()
+	if err := scan.Err(); err != nil {
+		return nil, lineError{fmt.Errorf("%s: a line can't be read: %w", a.Source, err)}
+	}
+	return lines, nil
 }
 
 func (a *ExternalLoad) open(ctx context.Context) (io.ReadCloser, error) {
@@ -202,7 +226,7 @@ func (a *ExternalLoad) Check(ctx context.Context) (Checked, bool, error) {
 	if err != nil {
 		return c, false, err
 	}
-	c.Records = int64(len(rows))
+	c.Records, c.Stale = int64(len(rows)), new(int64)
 	var wrong []violation
 	for again := range checkAgain {
 		if wrong = a.violations(rows, known, byKey(lines)); len(wrong) == 0 {
@@ -220,7 +244,7 @@ func (a *ExternalLoad) Check(ctx context.Context) (Checked, bool, error) {
 		}
 	}
 	for _, v := range wrong {
-		count := &c.Stale
+		count := c.Stale
 		if v.result == lost {
 			count = &c.Lost
 		}

@@ -67,6 +67,8 @@ func (r *rehearsal) evaluateBaseline(h *Healthy, evaluations []phases.Evaluation
 		}
 	}
 	switch {
+	case h.Writes == 0 && r.loadError() != nil:
+		return "", r.loadError()
 	case h.Writes == 0:
 		return "", errors.New("no load: no write was acknowledged in the baseline period")
 	case quiet == 0:
@@ -98,9 +100,33 @@ func (r *rehearsal) inject(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%s, %s %% of operations; it ends by itself after %s", f.Kind, f.Share, f.For), nil
 }
 
-func (r *rehearsal) kill(context.Context) (string, error) {
+// meet waits until the fault was injected into an operation of any instance. Its instance reports the first at
+// once, so that what is killed next is killed during the fault.
+func (r *rehearsal) meet(ctx context.Context) (string, error) {
+	f := &r.r.Fault
+	ok, err := r.await(ctx, func(ctx context.Context) (bool, error) {
+		err := r.faultTargets(ctx)
+		return f.Executed > 0, err
+	})
+	switch {
+	case ok:
+		r.mark(f.Observed, "fault observed")
+		return fmt.Sprintf("%.2f s after it was injected", f.Observed.Sub(f.Injected).Seconds()), nil
+	case !over(ctx, err):
+		return "", err
+	}
+	if err := r.unarmed(); err != nil {
+		return "", err
+	}
+	return "", fmt.Errorf("the fault was not observed: it was injected into no operation within %s", r.Within)
+}
+
+func (r *rehearsal) kill(ctx context.Context) (string, error) {
 	if r.Daemons == nil {
 		return "none is killed", nil
+	}
+	if e, err := r.snapshot(ctx); err == nil && e.Status.Route.Epoch != r.before.Status.Route.Epoch {
+		return "none is killed: the rollback came first", nil
 	}
 	who, err := r.Daemons.Kill()
 	if err != nil {
@@ -111,34 +137,40 @@ func (r *rehearsal) kill(context.Context) (string, error) {
 	return who, nil
 }
 
-// observe waits until every instance has the fault, and it was injected into an operation.
+// observe waits until every instance has the fault.
 func (r *rehearsal) observe(ctx context.Context) (string, error) {
-	f := &r.r.Fault
 	ok, err := r.await(ctx, func(ctx context.Context) (bool, error) {
 		err := r.faultTargets(ctx)
 		armed := len(r.r.FaultTargets) > 0
 		for _, p := range r.r.FaultTargets {
 			armed = armed && p.Armed
 		}
-		return armed && f.Executed > 0, err
+		return armed, err
 	})
-	if ok {
-		r.mark(f.Observed, "fault observed")
+	switch {
+	case ok:
 		return "active on " + phases.Instances(len(r.r.FaultTargets)), nil
-	}
-	if !over(ctx, err) {
+	case !over(ctx, err):
 		return "", err
 	}
-	var unarmed []string
+	if err := r.unarmed(); err != nil {
+		return "", err
+	}
+	return "", errors.New("the fault was not observed: no instance is live")
+}
+
+// unarmed names the instances without the fault; nil: there are none.
+func (r *rehearsal) unarmed() error {
+	var names []string
 	for _, p := range r.r.FaultTargets {
 		if !p.Armed {
-			unarmed = append(unarmed, p.Instance)
+			names = append(names, p.Instance)
 		}
 	}
-	if len(unarmed) > 0 {
-		return "", fmt.Errorf("the fault was not observed: %s did not activate it within %s: such an instance was deployed without faults (dual.Config.Faults)", strings.Join(unarmed, ", "), r.Within)
+	if names == nil {
+		return nil
 	}
-	return "", fmt.Errorf("the fault was not observed: it was injected into no operation within %s", r.Within)
+	return fmt.Errorf("the fault was not observed: %s did not activate it within %s: such an instance was deployed without faults (dual.Config.Faults)", strings.Join(names, ", "), r.Within)
 }
 
 // faultTargets reads what the instances report of the fault.
@@ -275,8 +307,9 @@ func (r *rehearsal) settle(ctx context.Context) (string, error) {
 	t := r.r.Times
 	t.Settle = at.Sub(r.rolled.Status.RouteSince).Seconds()
 	t.Total = at.Sub(r.r.Fault.Observed).Seconds()
+	t.FromInjection = at.Sub(r.r.Fault.Injected).Seconds()
 	r.mark(at, "settled")
-	return fmt.Sprintf("%.2f s after the fault was first injected: detect %.2f, decide %.2f, commit %.2f, settle %.2f", t.Total, t.Detect, t.Decide, t.Commit, t.Settle), nil
+	return fmt.Sprintf("%.2f s after the first operation met the fault: detect %.2f, decide %.2f, commit %.2f, settle %.2f; %.2f s after it was injected", t.Total, t.Detect, t.Decide, t.Commit, t.Settle, t.FromInjection), nil
 }
 
 func (r *rehearsal) lift(ctx context.Context) (string, error) {
@@ -299,6 +332,9 @@ func (r *rehearsal) lift(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("the fault is still active on instances %s after it was lifted", r.Within)
 	default:
 		return "", err
+	}
+	if met, _, _ := r.r.application(); len(met) == 0 {
+		r.fail("no application met the fault: %s", r.r.applicationText())
 	}
 	return fmt.Sprintf("it was injected into %d operations", r.r.Fault.Executed), nil
 }

@@ -21,6 +21,8 @@ type ledger struct {
 	mu      sync.Mutex
 	entries map[record.Key]*entry
 	checked Checked
+	// Records whose state was compared, those of them that are stale, and reads that were.
+	compared, stale, staleReads int64
 }
 
 type entry struct {
@@ -78,7 +80,8 @@ func (l *ledger) keys() (keys []record.Key) {
 type readResult uint8
 
 const (
-	right readResult = iota
+	right     readResult = iota
+	unwatched            // nothing distinguishes this answer from an older one
 	lost
 	stale
 	overwritten
@@ -88,11 +91,13 @@ const (
 func (l *ledger) verify(key record.Key, floor entry, found bool, v value) (readResult, string) {
 	switch {
 	case floor.floor == 0:
-		return right, ""
+		return unwatched, ""
 	case !found:
 		return lost, fmt.Sprintf("%q is not there, but write %d of it was acknowledged", string(key), floor.floor)
 	case !v.version.IsZero() && floor.version.NewerThan(v.version):
 		return stale, fmt.Sprintf("%q is of version %s, but %s was acknowledged", string(key), v.version, floor.version)
+	case l.column < 0 && v.version.IsZero():
+		return unwatched, ""
 	case l.column < 0:
 		return right, ""
 	}
@@ -107,11 +112,11 @@ func (l *ledger) verify(key record.Key, floor entry, found bool, v value) (readR
 	return right, ""
 }
 
-// increment counts one check, with its violation if text is not empty.
-func (l *ledger) increment(count func(*Checked) *int64, text string) {
+// increment counts one check in a field of the ledger, with its violation if text is not empty.
+func (l *ledger) increment(count *int64, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	*count(&l.checked)++
+	*count++
 	if text != "" && len(l.checked.Violations) < maxViolations {
 		l.checked.Violations = append(l.checked.Violations, text)
 	}
@@ -121,6 +126,14 @@ func (l *ledger) result() Checked {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := l.checked
+	if l.compared > 0 {
+		stale := l.stale
+		c.Stale = &stale
+	}
+	if c.Watched > 0 {
+		staleReads := l.staleReads
+		c.StaleReads = &staleReads
+	}
 	c.Violations = append([]string{}, c.Violations...)
 	return c
 }

@@ -13,8 +13,8 @@ func TestLedgerVerify(t *testing.T) {
 	shows := func(text string, v record.Version) value {
 		return value{record.Record{record.TextValue("1"), record.TextValue(text)}, v}
 	}
-	if f, _ := l.verify("1", l.floor("1"), false, value{}); f != right {
-		t.Error("any answer is right for a record that was never written")
+	if f, _ := l.verify("1", l.floor("1"), false, value{}); f != unwatched {
+		t.Error("no answer is right or wrong for a record that was never written")
 	}
 	var tokens []string
 	for n := range uint64(3) {
@@ -45,5 +45,16 @@ func TestLedgerVerify(t *testing.T) {
 	l.column = -1
 	if got, _ := l.verify("1", l.floor("1"), true, shows(tokens[0], version(11))); got != right {
 		t.Error("without a column the version alone decides")
+	}
+	if got, _ := l.verify("1", l.floor("1"), true, shows(tokens[0], record.Version{})); got != unwatched {
+		t.Error("without a column nothing distinguishes legacy's answers")
+	}
+	if c := l.result(); c.Stale != nil || c.StaleReads != nil {
+		t.Errorf("counts of what nothing watched: %+v", c)
+	}
+	l.increment(&l.compared, "")
+	l.increment(&l.checked.Watched, "")
+	if c := l.result(); c.Stale == nil || *c.Stale != 0 || c.StaleReads == nil || *c.StaleReads != 0 {
+		t.Errorf("%+v", c)
 	}
 }

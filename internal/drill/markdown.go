@@ -34,13 +34,16 @@ func (r *Report) rows() (rows [][2]string) {
 	add := func(name, format string, args ...any) {
 		rows = append(rows, [2]string{name, fmt.Sprintf(format, args...)})
 	}
-	add("route", "%s → %s", r.Before, r.After)
 	f := r.Fault
+	if !f.Injected.IsZero() {
+		add("application", "%s", r.applicationText())
+	}
+	add("route", "%s → %s", r.Before, r.After)
 	if !f.Injected.IsZero() {
 		add("fault", "%s, %s %% of %s, injected into %d operations", f.Kind, f.Share, r.operations(), f.Executed)
 	}
 	if r.Daemon != nil {
-		add("daemon", "%s was killed during the fault", r.Daemon.Process)
+		add("daemon", "%s was killed %.2f s after the first operation met the fault", r.Daemon.Process, r.Daemon.At.Sub(f.Observed).Seconds())
 	}
 	if r.Fired != nil {
 		name := r.Fired.Trigger
@@ -50,13 +53,17 @@ func (r *Report) rows() (rows [][2]string) {
 		add("fired", "%s: %s", name, r.Fired.Detail)
 	}
 	if t := r.Times; t != nil {
-		add("times", "detect %.2f s, decide %.2f s, commit %.2f s, settle %.2f s: %.2f s in all", t.Detect, t.Decide, t.Commit, t.Settle, t.Total)
+		add("since met", "%.2f s: detect %.2f s, decide %.2f s, commit %.2f s, settle %.2f s", t.Total, t.Detect, t.Decide, t.Commit, t.Settle)
+		if t.FromInjection > 0 {
+			add("since start", "%.2f s from the injection", t.FromInjection)
+		}
 	}
 	if l := r.Load; l != nil {
 		add("load", "%s: %d reads, %d acknowledged writes, %d failed", l.Kind, l.Reads, l.Writes, l.Failed)
 	}
 	if l := r.Ledger; l != nil {
-		add("ledger", "%d records: lost %d, stale %d, older in the target %d, stale reads %d", l.Records, l.Lost, l.Stale, l.Behind, l.StaleReads)
+		add("ledger", "%d records: %d lost, %s, %d older in the target", l.Records, l.Lost, watchedText(l.Stale, "stale"), l.Behind)
+		add("stale reads", "%s", l.staleReadsText())
 	}
 	if c := r.Controls; c != nil {
 		add("controls", "quiet without a fault: %t; planted differences found: %d of %d; a write that was never made is reported as lost: %t",
@@ -64,6 +71,9 @@ func (r *Report) rows() (rows [][2]string) {
 	}
 	for _, one := range r.Reconciles {
 		add("reconcile", "%s: %d records, %d differences, %d repaired (run %d)", one.When, one.Checked, one.Differences, one.Repaired, one.Run)
+	}
+	if !f.Injected.IsZero() {
+		add("not shown", "%s", strings.Join(r.notRehearsed(), "; "))
 	}
 	return rows
 }
@@ -85,6 +95,7 @@ func (r *Report) Markdown() string {
 	fmt.Fprintf(&b, "# Rollback drill %d of %s: %s\n\n", r.Drill, oneline.Markdown(r.Migration), r.Verdict())
 	fmt.Fprintf(&b, "%s to %s, in %s, by %s, on configuration `%s` (rehearsal `%s`).\n\n",
 		stamp(r.Began), stamp(r.Finished), oneline.Markdown(r.Environment), oneline.Markdown(r.Actor), short(r.ConfigHash), short(r.Rehearsal))
+	fmt.Fprintf(&b, "%s\n\n", oneline.Markdown(r.sentence()))
 	if len(r.Reasons) > 0 {
 		b.WriteString("## Why it failed\n\n")
 		for _, reason := range r.Reasons {
@@ -117,9 +128,9 @@ func (r *Report) Markdown() string {
 			fmt.Fprintf(&b, "| %s | %s | %t | %d | %s |\n", oneline.Markdown(p.Instance), oneline.Markdown(p.About), p.Armed, p.Executed, stamp(p.First))
 		}
 	}
-	if f := r.Fired; f != nil && len(f.Inputs) > 0 {
-		fmt.Fprintf(&b, "\n## Evaluation that rolled back\n\nEvaluation %d of %s: value %g, bound %g, limit %g, of %d samples.\n\n```json\n%s\n```\n",
-			f.Evaluation, f.Trigger, f.Value, f.Bound, f.Limit, f.Samples, f.Inputs)
+	if f := r.Fired; f != nil && f.Evaluation > 0 {
+		fmt.Fprintf(&b, "\n## Evaluation that rolled back\n\nEvaluation %d of %s: value %g, bound %g, limit %g, of %d samples.\n",
+			f.Evaluation, f.Trigger, f.Value, f.Bound, f.Limit, f.Samples)
 	}
 	if r.Ledger != nil && len(r.Ledger.Violations) > 0 {
 		b.WriteString("\n## Violations\n\n")

@@ -19,7 +19,6 @@ func (r *Report) Page() ([]byte, error) {
 	t, err := template.New("page").Funcs(template.FuncMap{
 		"stamp": stamp, "short": short,
 		"clock":  func(t time.Time) string { return t.UTC().Format("15:04:05.000") },
-		"inputs": func(f *Fired) string { return string(f.Inputs) },
 		"counts": func(l Observations) string { return l.counts() },
 		"next":   func(n int) int { return n + 1 },
 	}).Parse(pageText)
@@ -29,9 +28,10 @@ func (r *Report) Page() ([]byte, error) {
 	var b bytes.Buffer
 	err = t.Execute(&b, struct {
 		*Report
-		Rows   [][2]string
-		Charts []template.HTML
-	}{r, r.rows(), []template.HTML{
+		Sentence string
+		Rows     [][2]string
+		Charts   []template.HTML
+	}{r, r.sentence(), r.rows(), []template.HTML{
 		r.chart("Operations of the load, per second", "",
 			line{"reads", "#2563eb", func(s Second) float64 { return float64(s.Reads) }},
 			line{"acknowledged writes", "#16a34a", func(s Second) float64 { return float64(s.Writes) }},

@@ -2,6 +2,7 @@ package drill
 
 import (
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/stranglerfig/migrator/dual"
@@ -119,6 +120,9 @@ type Times struct {
 	Commit float64 `json:"commit"` // from there to the new route
 	Settle float64 `json:"settle"` // from there until every instance was on it
 	Total  float64 `json:"total"`
+	// FromInjection is from the injection until every instance was on the new route: instances take a fault up
+	// with their next renewal.
+	FromInjection float64 `json:"from_injection"`
 }
 
 // Totals are the operations of the load.
@@ -132,18 +136,48 @@ type Totals struct {
 // Checked is the comparison of the ledger with the store that the route reads.
 type Checked struct {
 	Records     int64    `json:"records"`
-	Lost        int64    `json:"lost"`          // lost writes: an acknowledged write can't be read
-	Stale       int64    `json:"stale"`         // an older state is read
-	Behind      int64    `json:"target_behind"` // the target has an older state that was not journaled
-	Overwritten int64    `json:"overwritten"`   // written by the application since
-	StaleReads  int64    `json:"stale_reads"`   // while the load ran: older than what was acknowledged before the read
-	Harmed      int64    `json:"harmed_reads"`  // the same, while the target was corrupted and before the rollback
-	Violations  []string `json:"violations"`    // the first of them
+	Lost        int64    `json:"lost"`                  // lost writes: an acknowledged write can't be read
+	Stale       *int64   `json:"stale,omitempty"`       // an older state is read; nil: nothing distinguishes states
+	Behind      int64    `json:"target_behind"`         // the target has an older state that was not journaled
+	Overwritten int64    `json:"overwritten"`           // written by the application since
+	StaleReads  *int64   `json:"stale_reads,omitempty"` // while the load ran: older than what was acknowledged before the read; nil: no read was watched
+	Watched     int64    `json:"watched_reads"`         // reads whose answers were compared with what was acknowledged
+	Harmed      int64    `json:"harmed_reads"`          // the same, while the target was corrupted and before the rollback
+	Violations  []string `json:"violations"`            // the first of them
 }
 
 // OK reports whether no acknowledged write is lost or stale, and no read was stale.
 func (c *Checked) OK() bool {
-	return c.Records > 0 && c.Lost == 0 && c.Stale == 0 && c.Behind == 0 && c.StaleReads == 0
+	return c.Records > 0 && c.Lost == 0 && count(c.Stale) == 0 && c.Behind == 0 && count(c.StaleReads) == 0
+}
+
+func (c *Checked) staleReadsText() string {
+	if c.StaleReads == nil {
+		return "not watched"
+	}
+	return fmt.Sprintf("%d of %d that were watched", *c.StaleReads, c.Watched)
+}
+
+// wrong lists what is wrong, with numbers.
+func (c *Checked) wrong() string {
+	return fmt.Sprintf("of %d records %d writes are lost and %s, %d are older in the target than acknowledged, %s",
+		c.Records, c.Lost, watchedText(c.Stale, "stale"), c.Behind, watchedText(c.StaleReads, "reads stale"))
+}
+
+// count is zero for what was not watched.
+func count(n *int64) int64 {
+	if n == nil {
+		return 0
+	}
+	return *n
+}
+
+// watchedText is a count with its name; what nothing watched is no zero.
+func watchedText(n *int64, name string) string {
+	if n == nil {
+		return name + ": not watched"
+	}
+	return fmt.Sprintf("%d %s", *n, name)
 }
 
 // Controls show that the checks can fail, and that no trigger fires without a fault.

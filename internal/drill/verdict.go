@@ -30,6 +30,8 @@ func (r Report) Doubts() (why []string) {
 	within("the end of the fault", f.Lifted, !f.Lifted.Before(f.Injected) && !f.Lifted.After(r.Finished))
 	doubt(!slices.Contains(dual.FaultKinds, f.Kind), "the fault %q is of no kind that there is", f.Kind)
 	doubt(f.Executed <= 0, "the fault was injected into no operation")
+	met, _, _ := r.application()
+	doubt(len(met) == 0, "no application met the fault: %s", r.applicationText())
 	doubt(len(r.Steps) == 0, "it has no steps")
 	for _, s := range r.Steps {
 		doubt(!s.OK, "its step %q failed", s.Name)
@@ -44,7 +46,7 @@ func (r Report) Doubts() (why []string) {
 	case l == nil:
 		doubt(true, "no ledger was checked")
 	case !l.OK():
-		doubt(true, "of %d records %d writes are lost and %d are stale, %d are older in the target than acknowledged, %d reads were stale", l.Records, l.Lost, l.Stale, l.Behind, l.StaleReads)
+		doubt(true, "%s", l.wrong())
 	}
 	c := r.Controls
 	doubt(c == nil || !c.QuietWithoutFault || !c.NegativeControlFound || c.PlantedFound <= 0 || c.PlantedFound+c.PlantedRewritten < len(c.Planted), "its controls do not show that the checks can fail")

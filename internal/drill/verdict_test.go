@@ -21,7 +21,10 @@ func TestAVerdictIsRecomputed(t *testing.T) {
 		want   string
 	}{
 		"lost writes":            {func(r *drill.Report) { r.Ledger.Lost = 7 }, "7 writes are lost"},
-		"stale reads":            {func(r *drill.Report) { r.Ledger.StaleReads = 1 }, "1 reads were stale"},
+		"stale reads":            {func(r *drill.Report) { r.Ledger.StaleReads = new(int64); *r.Ledger.StaleReads = 1 }, "1 reads stale"},
+		"no application":         {func(r *drill.Report) { r.FaultTargets = nil }, "no instance of the application was live"},
+		"idle applications":      {func(r *drill.Report) { r.FaultTargets[0].Executed = 0 }, "shop had no operation that it applies to"},
+		"its own load alone":     {func(r *drill.Report) { r.FaultTargets[0].About = "the load of migrator drill" }, "no application met"},
 		"an empty ledger":        {func(r *drill.Report) { r.Ledger.Records = 0 }, "of 0 records"},
 		"no ledger":              {func(r *drill.Report) { r.Ledger = nil }, "no ledger"},
 		"production":             {func(r *drill.Report) { r.Environment = "production" }, "made in staging"},

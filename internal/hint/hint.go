@@ -63,6 +63,7 @@ const (
 	RunbookApprove      Action = "runbook-approve"       // run, step
 	DrillList           Action = "drill-list"            // see the drills
 	DrillShow           Action = "drill-show"            // drill
+	DrillLift           Action = "drill-lift"            // end the fault that a drill left
 )
 
 // Actions lists all actions.
@@ -73,7 +74,7 @@ func Actions() []Action {
 		FleetList, FleetEvict, BackfillRun,
 		ReconcileRun, ReconcileFull, ReconcileRepair, ReconcileFullRepair, ReconcileResume, ReconcileList, ReconcileShow,
 		RunbookVerify, RunbookList, RunbookShow, RunbookRender, RunbookResume, RunbookDecide, RunbookApprove,
-		DrillList, DrillShow,
+		DrillList, DrillShow, DrillLift,
 	}
 }
 

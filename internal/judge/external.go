@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/stranglerfig/migrator/dual/telemetry"
@@ -58,12 +59,18 @@ type drill struct {
 	Now     time.Time `json:"now"`
 	Passed  time.Time `json:"passed,omitzero"` // zero: none under this configuration
 	Seconds float64   `json:"within"`
+	// Faults are the kinds that are asked for, and Rehearsed when a drill with each passed last.
+	Faults    []string             `json:"faults,omitempty"`
+	Rehearsed map[string]time.Time `json:"rehearsed,omitempty"`
 }
 
-func drillOf(e phases.Snapshot, within phases.Duration) *drill {
-	d := &drill{Now: e.Now, Seconds: time.Duration(within).Seconds()}
+func drillOf(e phases.Snapshot, g phases.DrillGate) *drill {
+	d := &drill{Now: e.Now, Seconds: time.Duration(g.Within).Seconds(), Faults: g.Faults}
 	if one := e.Drill; one != nil && one.ConfigHash == e.Status.ConfigHash {
 		d.Passed = one.Passed
+		if len(g.Faults) > 0 {
+			d.Rehearsed = one.Faults
+		}
 	}
 	return d
 }
@@ -74,9 +81,23 @@ func (d *drill) evaluate() result {
 		f.Verdict, f.Detail = phases.NoData, "no drill has passed on this configuration"
 		return f
 	}
-	age := d.Now.Sub(d.Passed)
+	oldest, what := d.Passed, "a drill passed"
+	var none []string
+	for _, kind := range d.Faults {
+		passed, ok := d.Rehearsed[kind]
+		if !ok {
+			none = append(none, kind)
+		} else if what == "a drill passed" || passed.Before(oldest) {
+			oldest, what = passed, "a drill with the fault "+kind+" passed"
+		}
+	}
+	if len(none) > 0 {
+		f.Verdict, f.Detail = phases.NoData, "no drill with the fault "+strings.Join(none, ", nor with ")+" has passed on this configuration"
+		return f
+	}
+	age := d.Now.Sub(oldest)
 	f.Samples, f.Value, f.Bound = 1, age.Seconds(), age.Seconds()
-	f.Verdict, f.Detail = phases.Pass, fmt.Sprintf("a drill passed %s", at(d.Passed))
+	f.Verdict, f.Detail = phases.Pass, fmt.Sprintf("%s %s", what, at(oldest))
 	if f.Bound > f.Limit {
 		f.Verdict = phases.Fail
 		f.Detail += fmt.Sprintf(": longer ago than %s", short(seconds(d.Seconds)))

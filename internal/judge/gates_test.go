@@ -227,6 +227,13 @@ func TestOtherGates(t *testing.T) {
 		w.Settings.Gates.Drill.Within = phases.Duration(7 * day)
 		w.State.Drill = &phases.DrillResult{ConfigHash: config, Passed: noon.Add(-ago)}
 	}
+	rehearsed := func(w *fixture, ago map[string]time.Duration) {
+		drilled(w, time.Hour, "c1")
+		w.Settings.Gates.Drill.Faults, w.State.Drill.Faults = []string{"errors", "latency"}, map[string]time.Time{}
+		for kind, d := range ago {
+			w.State.Drill.Faults[kind] = noon.Add(-d)
+		}
+	}
 	for _, c := range []gateCase{
 		{"no write timed", dualRead, day, func(*fixture) {}, phases.GateAddedLatency, phases.NoData, ""},
 		{"quick writes", dualRead, day, func(w *fixture) { w.timed(waited, durations(5000, 2*time.Millisecond, 1)) }, phases.GateAddedLatency, phases.Pass, "limit 10ms"},
@@ -238,6 +245,9 @@ func TestOtherGates(t *testing.T) {
 		{"a drill of yesterday", dualRead, day, func(w *fixture) { drilled(w, day, "c1") }, phases.GateDrill, phases.Pass, ""},
 		{"exactly a week ago", dualRead, day, func(w *fixture) { drilled(w, 7*day, "c1") }, phases.GateDrill, phases.Pass, ""},
 		{"longer ago", dualRead, day, func(w *fixture) { drilled(w, 7*day+1, "c1") }, phases.GateDrill, phases.Fail, ""},
+		{"a drill with the one fault of two", dualRead, day, func(w *fixture) { rehearsed(w, map[string]time.Duration{"errors": day}) }, phases.GateDrill, phases.NoData, "no drill with the fault latency"},
+		{"drills with both faults", dualRead, day, func(w *fixture) { rehearsed(w, map[string]time.Duration{"errors": day, "latency": 7 * day}) }, phases.GateDrill, phases.Pass, "fault latency"},
+		{"of which one is older", dualRead, day, func(w *fixture) { rehearsed(w, map[string]time.Duration{"errors": 7*day + 1, "latency": day}) }, phases.GateDrill, phases.Fail, "fault errors"},
 		{"a drill of another configuration", dualRead, day, func(w *fixture) { drilled(w, day, "c0") }, phases.GateDrill, phases.NoData, ""},
 
 		{"no answer", dualRead, day, func(w *fixture) { ask(w, judge.Reading{}); w.Answers = nil }, "ask", phases.NoData, "was not queried"},

@@ -58,7 +58,7 @@ func (l Snapshot) Gate(m phases.Measured) phases.Evaluation {
 	case phases.GateAddedLatency:
 		in.Added = addedLatencyOf(ofEpoch(l.timed(), e.Status), g.AddedLatency.P95, e.Status.RouteSince)
 	case phases.GateDrill:
-		in.Drill = drillOf(e, g.Drill.Within)
+		in.Drill = drillOf(e, g.Drill)
 	case phases.GateRunbook:
 		in.Runbook = verificationOf(e, g.Runbook.Within)
 	default:

@@ -61,6 +61,10 @@ func symptoms(ctx context.Context, db *state.Store, st phases.Status, m *migrati
 	} else if c := waiting.Check(); c.Result != store.Good {
 		warn("webhooks", c.Detail, c.Hint)
 	}
+	if f := e.Fault; f != nil {
+		warn("fault", fmt.Sprintf("a fault is injected for a drill until %s: %s", f.Until.UTC().Format(time.RFC3339), f),
+			hint.Hint{Do: hint.DrillLift, Text: "if no drill is running"})
+	}
 	if st.LegacyChanged != "" {
 		warn("parts", "legacy's table has changed since it was applied: "+st.LegacyChanged, partsHint)
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/internal/drill"
 	"github.com/stranglerfig/migrator/internal/state/drills"
 	"github.com/stranglerfig/migrator/internal/statedb"
@@ -81,7 +82,7 @@ func TestAnImportedDrillCountsOnce(t *testing.T) {
 	var m migration.Config
 	must(t, json.Unmarshal(applied().Config, &m))
 	at := time.Now().Add(-24 * time.Hour).Truncate(time.Microsecond).UTC()
-	r := drill.Report{Migration: testMigration, Environment: statedb.Staging, ConfigHash: "staging's", Rehearsal: m.DrillHash(), Began: at, Finished: at, Passed: true}
+	r := drill.Report{Migration: testMigration, Environment: statedb.Staging, ConfigHash: "staging's", Rehearsal: m.DrillHash(), Began: at, Finished: at, Passed: true, Fault: drill.Fault{Kind: dual.FaultLatency}}
 	for n := range 2 {
 		run, added, err := drills.New(s.Pool(), testMigration).Import(ctx, r, "digest", "key")
 		if err != nil || added != (n == 0) || run.Signer != "key" || !run.Finished.Equal(at) {
@@ -89,7 +90,7 @@ func TestAnImportedDrillCountsOnce(t *testing.T) {
 		}
 	}
 	e, err := s.Snapshot(ctx, testMigration)
-	if err != nil || e.Drill == nil || e.Drill.ConfigHash != "h1" || !e.Drill.Passed.Equal(at) {
+	if err != nil || e.Drill == nil || e.Drill.ConfigHash != "h1" || !e.Drill.Passed.Equal(at) || len(e.Drill.Faults) != 1 || !e.Drill.Faults["latency"].Equal(at) {
 		t.Errorf("%+v, %v", e.Drill, err)
 	}
 	if _, _, err := drills.New(s.Pool(), "unknown").Import(ctx, r, "digest", "key"); !errors.Is(err, statedb.ErrUnknownMigration) {

@@ -80,3 +80,25 @@ func (s *Store) FaultTargets(ctx context.Context, migration, fault string) ([]dr
 	})
 	return all, statedb.Explain(err)
 }
+
+// activeFault returns the fault in force; nil: none.
+func activeFault(ctx context.Context, q statedb.Querier, st phases.Status) (*phases.InjectedFault, error) {
+	if st.Environment != statedb.Staging {
+		return nil, nil
+	}
+	var kept []byte
+	f := &phases.InjectedFault{}
+	err := q.QueryRow(ctx, `SELECT fault, fault_until FROM migrator.migrations WHERE name = $1 AND fault_until > clock_timestamp()`, st.Migration).Scan(&kept, &f.Until)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var a statedb.ActiveFault
+	if err := json.Unmarshal(kept, &a); err != nil {
+		return nil, fmt.Errorf("read the fault of a drill: %w", err)
+	}
+	f.ID, f.Kind, f.Share, f.Reads, f.Writes = a.ID, string(a.Kind), a.Share, a.Reads, a.Writes
+	return f, nil
+}

@@ -141,6 +141,7 @@ CREATE TABLE migrator.drills (
     digest text,
     signer text,
     imported_at timestamp with time zone,
+    fault text GENERATED ALWAYS AS ((report #>> '{fault,kind}'::text[])) STORED,
     CONSTRAINT drills_check CHECK (((NOT passed) OR (finished_at IS NOT NULL))),
     CONSTRAINT drills_check1 CHECK ((((digest IS NULL) = (signer IS NULL)) AND ((digest IS NULL) = (imported_at IS NULL)))),
     CONSTRAINT drills_migration_digest_key UNIQUE (migration, digest),

@@ -72,6 +72,9 @@ func readSnapshot(ctx context.Context, q statedb.Querier, migration string) (e p
 	if e.Drill, err = newestDrill(ctx, q, e.Status); err != nil {
 		return e, err
 	}
+	if e.Fault, err = activeFault(ctx, q, e.Status); err != nil {
+		return e, err
+	}
 	look, err := readBypass(ctx, q, migration, e.Status.LegacyEpoch)
 	if err != nil {
 		return e, err
@@ -204,16 +207,18 @@ func (s *Store) LastClean(ctx context.Context, migration string) (time.Time, err
 // rehearsed the same settings as the applied migration file counts as one under that
 // file: see migration.Config.DrillHash.
 func newestDrill(ctx context.Context, q statedb.Querier, st phases.Status) (*phases.DrillResult, error) {
-	rows, err := q.Query(ctx, `SELECT d.config_hash, d.rehearsal, d.finished_at, m.config::text FROM migrator.drills d
+	rows, err := q.Query(ctx, `SELECT d.config_hash, d.rehearsal, d.finished_at, coalesce(d.fault, ''), m.config::text
+		FROM (SELECT DISTINCT ON (fault, rehearsal) * FROM migrator.drills WHERE migration = $1 AND passed ORDER BY fault, rehearsal, finished_at DESC) d
 		JOIN migrator.migrations m ON m.name = d.migration
-		WHERE d.migration = $1 AND d.passed ORDER BY d.finished_at DESC LIMIT 20`, st.Migration)
+		ORDER BY d.finished_at DESC LIMIT 20`, st.Migration)
 	if err != nil {
 		return nil, err
 	}
 	var newest, fits *phases.DrillResult
 	var one phases.DrillResult
-	var rehearsal, config, applied string
-	_, err = pgx.ForEachRow(rows, []any{&one.ConfigHash, &rehearsal, &one.Passed, &config}, func() error {
+	var rehearsal, fault, config, applied string
+	faults := map[string]time.Time{}
+	_, err = pgx.ForEachRow(rows, []any{&one.ConfigHash, &rehearsal, &one.Passed, &fault, &config}, func() error {
 		if applied == "" {
 			var m migration.Config
 			if err := json.Unmarshal([]byte(config), &m); err != nil {
@@ -226,7 +231,10 @@ func newestDrill(ctx context.Context, q statedb.Querier, st phases.Status) (*pha
 			newest = &found
 		}
 		if fits == nil && rehearsal == applied {
-			found.ConfigHash, fits = st.ConfigHash, &found
+			found.ConfigHash, found.Faults, fits = st.ConfigHash, faults, &found
+		}
+		if _, newer := faults[fault]; rehearsal == applied && fault != "" && !newer {
+			faults[fault] = one.Passed
 		}
 		return nil
 	})

@@ -70,6 +70,11 @@ func (d *Runs) Begin(ctx context.Context, rehearsal string) (run Run, release fu
 	return run, lock.Release, nil
 }
 
+// Holder names the session of a drill that is running; "" if none is.
+func (d *Runs) Holder(ctx context.Context) string {
+	return statedb.JobHolder(ctx, d.pool, "drill "+d.migration)
+}
+
 // Finish stores a drill's report.
 func (d *Runs) Finish(ctx context.Context, r drill.Report) error {
 	text, err := json.Marshal(r)

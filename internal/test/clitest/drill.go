@@ -94,9 +94,10 @@ func PassedReport() drill.Report {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	return drill.Report{
 		Environment: "staging", Began: at, Finished: at.Add(time.Minute), Passed: true,
-		Fault:   drill.Fault{Kind: dual.FaultErrors, Share: phases.All, Reads: true, Injected: at.Add(time.Second), Lifted: at.Add(2 * time.Second), Executed: 9},
-		Steps:   []drill.Step{{Name: "check the migration's status", Began: at, OK: true}},
-		Healthy: &drill.Healthy{From: at, Until: at.Add(time.Second)}, Fired: &drill.Fired{Cause: phases.CauseTrigger, Trigger: "errors"},
+		Fault:        drill.Fault{Kind: dual.FaultErrors, Share: phases.All, Reads: true, Injected: at.Add(time.Second), Lifted: at.Add(2 * time.Second), Executed: 9},
+		FaultTargets: []drill.FaultTarget{{Instance: "shop", Armed: true, Executed: 9, First: at.Add(time.Second)}},
+		Steps:        []drill.Step{{Name: "check the migration's status", Began: at, OK: true}},
+		Healthy:      &drill.Healthy{From: at, Until: at.Add(time.Second)}, Fired: &drill.Fired{Cause: phases.CauseTrigger, Trigger: "errors"},
 		Times: &drill.Times{Detect: 1, Total: 2}, Load: &drill.Totals{Kind: "builtin", Reads: 10, Writes: 10}, Ledger: &drill.Checked{Records: 10},
 		Controls: &drill.Controls{QuietWithoutFault: true, Planted: []record.Key{"1"}, PlantedFound: 1, NegativeControlFound: true},
 		Reasons:  []string{}, Reconciles: []drill.Reconciled{{When: "before"}, {When: "after", Checked: 10}}, Series: []drill.Second{}, Marks: []drill.Mark{},

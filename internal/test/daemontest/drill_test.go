@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -62,6 +63,25 @@ func (s *staged) command(program string, args ...string) *exec.Cmd {
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = time.Minute
 	return cmd
+}
+
+// customers use the shop until the returned function is called, and write a ledger.
+func (s *staged) customers(rate string) (stop func()) {
+	s.t.Helper()
+	s.Write("ledger", "")
+	load := s.command("storefront", "load", "--url", s.url, "--products", "300", "--rate", rate, "--readers", "2", "--writers", "2", "--duration", "30m", "--ledger", s.Path("ledger"))
+	hold, err := load.StdinPipe()
+	if err == nil {
+		err = load.Start()
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return sync.OnceFunc(func() {
+		_ = hold.Close()
+		_ = load.Process.Signal(syscall.SIGTERM)
+		_ = load.Wait()
+	})
 }
 
 // shop serves until the test ends.
@@ -133,7 +153,10 @@ func (s *staged) drills(code int, args ...string) (r drill.Report, output string
 func TestADrillPasses(t *testing.T) {
 	t.Parallel()
 	s := newStaged(t, stagedTriggers, "--faults")
+	stop := s.customers("20")
+	defer stop()
 	r, output := s.drills(clitest.Done, "--load-column", "description")
+	stop()
 	if !r.Passed || len(r.Reasons) > 0 || r.Before != "cutover 50 %" || r.After != "dual-read 100 %" {
 		t.Fatalf("%+v\n%s", r.Reasons, output)
 	}
@@ -143,8 +166,11 @@ func TestADrillPasses(t *testing.T) {
 	if x := r.Times; x == nil || x.Detect < 0 || x.Decide < 0 || x.Commit < 0 || x.Settle < 0 || x.Total <= 0 {
 		t.Errorf("times: %+v", x)
 	}
-	if l := r.Ledger; l == nil || l.Records < 100 || !l.OK() {
+	if l := r.Ledger; l == nil || l.Records < 100 || !l.OK() || l.Stale == nil || l.StaleReads == nil || l.Watched < 100 {
 		t.Errorf("ledger: %+v", l)
+	}
+	if d := r.Daemon; d == nil || d.At.Before(r.Fault.Observed) || r.Times.FromInjection < r.Times.Total {
+		t.Errorf("the daemon %+v was killed before the fault was met, at %s; times %+v", d, r.Fault.Observed, r.Times)
 	}
 	if c := r.Controls; c == nil || c.PlantedFound != planted || !c.NegativeControlFound {
 		t.Errorf("controls: %+v", c)
@@ -187,6 +213,7 @@ func TestTortureADrillOfCorruptedWritesPasses(t *testing.T) {
 	onlyLong(t)
 	s := newStaged(t, stagedTriggers, "--faults")
 	theirs := s.serve(t)
+	defer s.customers("20")()
 	r, output := s.drills(clitest.Done, "--fault", "corrupt", "--load-keys", "60", "--daemon-pid", strconv.Itoa(theirs.cmd.Process.Pid))
 	if r.Daemon == nil || theirs.end(os.Kill) != -1 {
 		t.Errorf("the named daemon was not killed: %+v\n%s", r.Daemon, theirs.logText())
@@ -205,20 +232,7 @@ func TestTortureADrillUnderTheShopsOwnLoadPasses(t *testing.T) {
 	t.Parallel()
 	onlyLong(t)
 	s := newStaged(t, stagedTriggers, "--faults", "--hand-in", "1s")
-	s.Write("ledger", "")
-	load := s.command("storefront", "load", "--url", s.url, "--products", "300", "--rate", "100", "--duration", "10m", "--ledger", s.Path("ledger"))
-	hold, err := load.StdinPipe()
-	if err == nil {
-		err = load.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		_ = hold.Close()
-		_ = load.Process.Signal(syscall.SIGTERM)
-		_ = load.Wait()
-	}()
+	defer s.customers("100")()
 	r, output := s.drills(clitest.Done, "--load", s.Path("ledger"), "--fault", "blackhole", "--delay", "200ms")
 	if len(r.FaultTargets) != 1 || r.Ledger == nil || r.Ledger.Records < 20 || r.Fired == nil {
 		t.Errorf("%+v, %+v, %+v\n%s", r.FaultTargets, r.Ledger, r.Fired, output)
@@ -277,8 +291,64 @@ func TestADrillWithoutATriggerFails(t *testing.T) {
 	s.fails("each is off or a dry run")
 }
 
+// TestADrillThatWasKilledLeavesAFaultThatIsShown: and the next drill, in which no operation of the application meets
+// the fault, does not pass.
+func TestADrillThatWasKilledLeavesAFaultThatIsShown(t *testing.T) {
+	t.Parallel()
+	s := newStaged(t, stagedTriggers, "--faults")
+	s.stopped(os.Kill)
+	shows := func(args string, words ...string) {
+		t.Helper()
+		out := s.prints(args)
+		for _, word := range words {
+			if !strings.Contains(out, word) {
+				t.Errorf("%s does not show %q:\n%s", args, word, out)
+			}
+		}
+	}
+	shows("status", "fault      injected for a drill until ", "latency, in 100 % of the target's reads", "migrator drill lift")
+	shows("doctor", "a fault is injected for a drill until")
+	_, stderr := s.drills(clitest.NotYet, "--keep-daemon")
+	if !strings.Contains(stderr, "the fault of an earlier drill is in force until") {
+		t.Errorf("the next drill: %s", stderr)
+	}
+	shows("drill lift", "lifted the fault of a drill")
+	shows("drill lift", "has no fault")
+	s.quiet()
+	clitest.Until(t, "the lease of the killed drill's load to lapse", func() bool {
+		var fleet []struct {
+			Instance string `json:"instance"`
+			Lapsed   bool   `json:"lapsed"`
+		}
+		if err := json.Unmarshal([]byte(s.prints("fleet list -o json")), &fleet); err != nil {
+			t.Fatal(err)
+		}
+		for _, one := range fleet {
+			if one.Lapsed {
+				s.Does("fleet evict " + one.Instance + " --reason killed")
+				return true
+			}
+		}
+		return false
+	})
+	r := s.fails("no application met the fault: shop had no operation that it applies to", "--load-column", "description")
+	if r.After != "dual-read 100 %" || !strings.Contains(r.Summary(), "application shop had no operation") {
+		t.Errorf("%s", r.Summary())
+	}
+}
+
 // interrupted stops a drill while its fault is active.
 func (s *staged) interrupted() {
+	s.t.Helper()
+	lines, code := s.stopped(syscall.SIGINT)
+	if code != clitest.NotYet || !strings.Contains(strings.Join(lines, "\n"), "the drill was interrupted") {
+		s.t.Errorf("exit code %d: %s", code, strings.Join(lines, "\n"))
+	}
+	s.quiet()
+}
+
+// stopped sends a signal to a drill whose fault is active.
+func (s *staged) stopped(signal os.Signal) (lines []string, code int) {
 	s.t.Helper()
 	cmd := s.command("migrator", "drill", "rollback", "--fault", "latency", "--delay", "10ms", "--healthy", "8s", "--within", "3m", "--reports", s.Dir)
 	output, err := cmd.StderrPipe()
@@ -288,18 +358,14 @@ func (s *staged) interrupted() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	var lines []string
 	for scan := bufio.NewScanner(output); scan.Scan(); {
 		lines = append(lines, scan.Text())
-		if strings.HasPrefix(scan.Text(), "observe the fault") {
-			_ = cmd.Process.Signal(syscall.SIGINT)
+		if strings.HasPrefix(scan.Text(), "observe the fault on every instance") {
+			_ = cmd.Process.Signal(signal)
 		}
 	}
 	_ = cmd.Wait()
-	if code := cmd.ProcessState.ExitCode(); code != clitest.NotYet || !strings.Contains(strings.Join(lines, "\n"), "the drill was interrupted") {
-		s.t.Errorf("exit code %d: %s", code, strings.Join(lines, "\n"))
-	}
-	s.quiet()
+	return lines, cmd.ProcessState.ExitCode()
 }
 
 // TestADrillsDaemonEndsWithIt, also if the drill is killed and cannot stop it.

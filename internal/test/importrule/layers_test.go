@@ -43,7 +43,7 @@ var may = rows(map[string]string{
 	"internal/backfill":  tool + " internal/repair",
 	"internal/control":   tool,
 	"internal/judge":     tool + " dual/telemetry internal/stats internal/stats/sketch",
-	"internal/drill":     tool + " dual", // its load is an instance
+	"internal/drill":     tool + " dual internal/humanize", // its load is an instance
 	"internal/sources":   tool + " internal/infile internal/judge internal/procgroup",
 	"internal/notify":    tool + " internal/infile internal/state internal/state/outbox",
 	"internal/openstore": tool + " store/memory store/postgres store/redis internal/schedule",
