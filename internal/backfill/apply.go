@@ -1,6 +1,7 @@
 package backfill
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -14,6 +15,11 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
+const (
+	failShown = 2 * time.Second // from when on rows that fail are reported,
+	failAgain = 5 * time.Second // and how often
+)
+
 // apply returns when the target has every one of the writes or a later state.
 // Writes that fail, or are refused because their read is too old, are read again and
 // sent with the new read's time: a write's own time is never extended. Those that come too late are
@@ -22,7 +28,7 @@ func (r *run) apply(ctx context.Context, writes []store.Write) (counts, error) {
 	n := counts{rows: int64(len(writes))}
 	growing := backoff.NewExponentialBackOff()
 	growing.InitialInterval, growing.MaxInterval = 50*time.Millisecond, 5*time.Second
-	var failing, late time.Time
+	var failing, late, shown time.Time
 	left, why := r.try(ctx, writes, &n)
 	size, again := len(writes), left // again: of those that were just sent
 	for len(left) > 0 {
@@ -33,8 +39,14 @@ func (r *run) apply(ctx context.Context, writes []store.Write) (counts, error) {
 			if failing.IsZero() {
 				failing = time.Now()
 			}
-			if time.Since(failing) > r.Patience {
-				return n, fmt.Errorf("%d rows can't be copied, the first one's key is %q: %w", len(left), left[0], why)
+			took := time.Since(failing)
+			if took > r.Patience {
+				return n, fmt.Errorf("%d rows can't be copied: %w", len(left), why)
+			}
+			if took >= failShown && time.Since(shown) >= failAgain {
+				shown = time.Now()
+				remedy, _ := hint.Of(why)
+				hint.Waiting(ctx, fmt.Sprintf("%d rows that can't be copied yet (%s of at most %s): %v", len(left), took.Round(100*time.Millisecond), r.Patience, why), remedy)
 			}
 			if err := sleep.For(ctx, growing.NextBackOff()); err != nil {
 				return n, err
@@ -85,7 +97,7 @@ func (r *run) try(ctx context.Context, writes []store.Write, n *counts) (left []
 	for i, result := range results {
 		switch {
 		case result.Err != nil:
-			why = fmt.Errorf("write the target: %w", result.Err)
+			why = cmp.Or(why, fmt.Errorf("write key %q to the target: %w", writes[i].Key, result.Err))
 		case result.Outcome == store.Applied:
 			n.applied++
 			continue
@@ -93,7 +105,7 @@ func (r *run) try(ctx context.Context, writes []store.Write, n *counts) (left []
 			n.newer++
 			continue
 		case result.Outcome != store.Late:
-			why = fmt.Errorf("the target refused a row (%s)", result.Outcome)
+			why = cmp.Or(why, fmt.Errorf("the target refused the row of key %q (%s)", writes[i].Key, result.Outcome))
 		}
 		left = append(left, writes[i].Key)
 	}

@@ -13,8 +13,10 @@ import (
 	"github.com/stranglerfig/migrator/internal/backfill"
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/test/pairtest"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
+	"github.com/stranglerfig/migrator/store/redis"
 )
 
 // notAfter is short in tests: it is also how long a backfill waits after its barrier.
@@ -245,6 +247,41 @@ func TestBackfillGivesUpOnATargetThatStaysBroken(t *testing.T) {
 	ledger.OnSave = func(backfill.Progress) error { return backfill.ErrNotReady }
 	if _, err := b.Run(t.Context()); !errors.Is(err, backfill.ErrNotReady) {
 		t.Fatalf("got %v, want ErrNotReady", err)
+	}
+}
+
+// TestBackfillShowsThatTheTargetIsFull long before it gives up, and goes on once there is room.
+func TestBackfillShowsThatTheTargetIsFull(t *testing.T) {
+	t.Parallel()
+	server := testenv.Redis(t)
+	p := pairtest.New(t, pairtest.Options{})
+	p.FillSimple(t, 1, 100)
+	full, err := redis.Open(t.Context(), p.Config, server.URL(), p.Legacy.Schema())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = full.Close() }()
+	limit := func(bytes string) {
+		if err := full.Client().ConfigSet(context.WithoutCancel(t.Context()), "maxmemory", bytes).Err(); err != nil {
+			t.Error(err)
+		}
+	}
+	limit("1")
+	b, _ := runBackfill(t, p)
+	b.Target = full
+	var shown string
+	ctx := hint.OnWait(t.Context(), func(what string, _ hint.Hint) {
+		shown = what
+		limit("0")
+	})
+	got, err := b.Run(ctx)
+	if err != nil || got.Applied != 100 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	for _, word := range []string{"rows that can't be copied yet", "of at most 1m0s", "write key \"", "OOM"} {
+		if !strings.Contains(shown, word) {
+			t.Errorf("%q does not show %q", shown, word)
+		}
 	}
 }
 
