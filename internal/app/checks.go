@@ -22,11 +22,6 @@ func (j *Job) CheckServers(ctx context.Context) []store.Check {
 	}
 	checks, err := j.State.CheckServer(ctx)
 	add("state", checks, err)
-	if waiting, err := j.State.WaitingMessages(ctx, j.Config.Name); err != nil {
-		add("webhooks", nil, err)
-	} else {
-		add("webhooks", []store.Check{waiting.Check()}, nil)
-	}
 	for _, side := range []struct {
 		name  string
 		store any
@@ -49,7 +44,8 @@ func NoteChecks(ctx context.Context, st *state.Store, name string, checks []stor
 	}
 	for _, c := range checks {
 		was, known := before[c.Name]
-		if c.Result != was && (known || c.Result != store.Good) {
+		news := c.Result != was && (known || c.Result != store.Good)
+		if news && (was != store.Unchecked || c.Result == store.Refused) { // after an outage most is as before
 			changed = append(changed, c)
 		}
 	}

@@ -104,6 +104,8 @@ type maintenance struct {
 	log           *slog.Logger
 	stores        Stores
 	stored        string // Status.StoredHash that stores were opened for
+	openErr       error  // of the last attempt; nil: it succeeded
+	openFailed    time.Time
 	move          authorityMove
 	jobs          map[string]*job
 	next          time.Time    // of the next purge
@@ -188,6 +190,9 @@ func (w *maintenance) tick(ctx context.Context) {
 	}
 	w.purge(ctx, st)
 }
+
+// openWithin is how long opening the stores may take.
+const openWithin = 10 * time.Second
 
 // checkEvery is how often the checks of the servers are repeated, and checkWithin how long they may take: the beat
 // of the target waits for them.
@@ -524,11 +529,18 @@ func (w *maintenance) open(ctx context.Context, stored string) (Stores, error) {
 	if w.stores != nil {
 		return w.stores, nil
 	}
-	stores, err := w.Open(ctx)
+	// A server that hangs is waited for once, and not by each job in turn: meanwhile none is done.
+	if w.openErr != nil && w.stored == stored && time.Since(w.openFailed) < cmp.Or(w.Poll, maintenancePoll) {
+		return nil, w.openErr
+	}
+	limited, cancel := context.WithTimeout(ctx, openWithin)
+	defer cancel()
+	stores, err := w.Open(limited)
+	w.stored, w.openErr, w.openFailed = stored, err, time.Now()
 	if err != nil {
 		return nil, err
 	}
-	w.stores, w.stored = stores, stored
+	w.stores = stores
 	return stores, nil
 }
 

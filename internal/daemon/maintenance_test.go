@@ -41,6 +41,8 @@ type fakeStores struct {
 	maintained  []time.Duration
 	checked     []time.Duration
 	seen        store.Check // noted
+	hangs       bool        // opening the stores
+	hung        int         // times
 	began       time.Time
 }
 
@@ -146,12 +148,20 @@ func runMaintainer(t *testing.T, phase phases.Phase, f func(w *fakeStores)) (log
 		m := daemon.Maintainer{
 			Migration: "m", State: w, Log: slog.New(slog.NewTextHandler(&out, nil)),
 			Budget: func(context.Context) (time.Duration, error) { return 7 * time.Second, nil },
-			Open: func(context.Context) (daemon.Stores, error) {
-				unknown := false
+			Open: func(ctx context.Context) (daemon.Stores, error) {
+				unknown, hangs := false, false
 				w.set(func() {
+					if hangs = w.hangs; hangs {
+						w.hung++
+						return
+					}
 					w.opened++
 					unknown = w.status.StoredHash == "unknown"
 				})
+				if hangs {
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}
 				if unknown {
 					return nil, errors.New("the migration file is not the applied one")
 				}
@@ -234,6 +244,30 @@ func TestChecksAreRepeated(t *testing.T) {
 		if n := strings.Count(log, "check=\"target: redis-eviction\" result=refused"); n != 1 && phase != phases.Complete {
 			t.Errorf("in %s: %s", phase, log)
 		}
+	}
+}
+
+// TestAServerThatHangsIsWaitedForOnce: opening the stores is given up, and the jobs of one tick share the failure.
+func TestAServerThatHangsIsWaitedForOnce(t *testing.T) {
+	t.Parallel()
+	log := runMaintainer(t, phases.Cutover, func(w *fakeStores) {
+		w.set(func() { w.hangs = true })
+		advanceClock(65 * time.Second)
+		w.set(func() {
+			if w.hung < 4 || w.hung > 8 || w.seen.Name != "stores: connection" {
+				t.Errorf("in 65 s the stores were opened %d times, and seen was %+v", w.hung, w.seen)
+			}
+			w.hangs = false
+		})
+		advanceClock(time.Minute)
+		w.set(func() {
+			if w.beats == 0 || w.seen.Name != "target: redis-eviction" {
+				t.Errorf("after the outage: %d beats, and seen was %+v", w.beats, w.seen)
+			}
+		})
+	})
+	if !strings.Contains(log, "deadline exceeded") {
+		t.Errorf("%s", log)
 	}
 }
 
