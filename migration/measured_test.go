@@ -127,6 +127,8 @@ func TestMeasuredSettingsAreRefused(t *testing.T) {
 		{"triggers: {latency: {ratio: .nan}}", "triggers.latency.ratio", "want a number"},
 		{"triggers: {custom: [{name: a, command: [a], on_blind: panic}]}", "triggers.custom[0].on_blind", "want hold or rollback"},
 		{"triggers: {custom: [{name: a, alertmanager: {labels: {a: b}}, on_blind: rollback}]}", "triggers.custom[0].on_blind", "leave it out"},
+		{"triggers: {custom: [{name: a, alertmanager: {labels: {source: migrator}}}]}", "triggers.custom[0].alertmanager.labels", "fire no trigger"},
+		{"triggers: {custom: [{name: a, alertmanager: {labels: {alertname: Watchdog}}}]}", "triggers.custom[0].alertmanager.labels", "fire no trigger"},
 		{"triggers: {custom: [{name: a, alertmanager: {labels: [b]}}]}", "triggers.custom[0].alertmanager.labels", "want a mapping"},
 		{"triggers: {custom: [{name: errors, command: [a]}]}", "triggers.custom[0].name", "is taken"},
 		{"triggers: {mismatches: {dry_run: perhaps}}", "triggers.mismatches.dry_run", "true or false"},

@@ -135,6 +135,9 @@ func (t TriggerSettings) Validate() error {
 		if len(one.Alertmanager.Labels) > 0 {
 			alerts = 1
 		}
+		if one.Alertmanager.Labels["source"] == OwnSource || one.Alertmanager.Labels["alertname"] == Watchdog {
+			r.add("%s.alertmanager.labels: alerts about migrator, and the %s, fire no trigger", at, Watchdog)
+		}
 		names = r.question(at, one.Question, one.Watch, names, alerts)
 		r.watch(at, "", one.Watch)
 		switch {

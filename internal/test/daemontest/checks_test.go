@@ -1,10 +1,18 @@
 package daemontest
 
 import (
+	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v3"
 
 	"github.com/stranglerfig/migrator/internal/test/clitest"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
@@ -63,10 +71,63 @@ webhooks: [{url: "http://127.0.0.1:1", secret_file: secret, events: [advance]}]
 	}
 	doctor("refused  items: daemon saw target: redis-eviction: maxmemory-policy is allkeys-lru", "it was ok when the migration file was applied", "items: daemon saw target: redis-privileges",
 		"ACL SETUSER default", "items: webhooks: ", " messages wait, the oldest for 20m", "ok       items: daemon-checks: ", "!no daemon leads", "!daemon saw target: redis-persistence", "!not everything was looked at")
+	_, scrape := d.get("/metrics")
+	if found := alertsOf(t, scrape); !slices.Equal(found, []string{"CheckRefused", "Watchdog", "WebhooksWait"}) {
+		t.Errorf("what this daemon says makes alerts of %v", found)
+	}
 	if err := target.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	doctor("refused  target: redis-connection", "state: disk: the server could write 4 MB")
 	o.Write("migration.yaml", strings.Replace(o.read(t, "migration.yaml"), "table: items", "table: absent", 1))
 	doctor("unknown  target: unseen: it was not looked at, since legacy can't be opened")
+}
+
+// alertsOf returns the alerts of configs/prometheus whose expressions hold where a daemon has said the same for a
+// quarter of an hour, as a Prometheus evaluates them.
+func alertsOf(t *testing.T, scrape string) (names []string) {
+	t.Helper()
+	text, err := os.ReadFile(configs + "/alerts.rules.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc struct {
+		Groups []struct {
+			Rules []struct{ Alert, Expr string }
+		}
+	}
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().Unix()
+	var samples strings.Builder
+	for line := range strings.Lines(scrape) {
+		if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		for at := now - 900; at <= now; at += 60 {
+			fmt.Fprintf(&samples, "%s %d\n", line, at)
+		}
+	}
+	server := testenv.Prometheus(t, testenv.PrometheusOptions{OpenMetrics: samples.String() + "# EOF\n"})
+	for _, rule := range doc.Groups[0].Rules {
+		r, err := http.Get(fmt.Sprintf("%s/api/v1/query?time=%d&query=%s", server.URL(), now, url.QueryEscape(rule.Expr)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var answer struct {
+			Status string
+			Data   struct{ Result []json.RawMessage }
+		}
+		err = json.NewDecoder(r.Body).Decode(&answer)
+		_ = r.Body.Close()
+		if err != nil || answer.Status != "success" {
+			t.Fatalf("%s: %+v %v", rule.Alert, answer, err)
+		}
+		if len(answer.Data.Result) > 0 {
+			names = append(names, rule.Alert)
+		}
+	}
+	slices.Sort(names)
+	return names
 }

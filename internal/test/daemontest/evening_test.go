@@ -39,6 +39,7 @@ gates: {off: an evening}
 triggers:
   custom:
     - {name: burning, promql: max(shop_burns), above: 100}
+    - {name: eviction, dry_run: true, promql: 'max(migrator_check_worse{migration="items", check="target: redis-eviction"})', above: 0.5}
     - {name: paged, alertmanager: {labels: {rollback: items}}}
 prometheus: {url: "http://127.0.0.1:1"}
 webhooks: [{url: "http://127.0.0.1:2", secret_file: secret, events: [advance, trigger, failure]}]
@@ -114,6 +115,7 @@ func newNight(t *testing.T, place func(*watched)) *night {
 	n.edit("http://127.0.0.1:1", n.prometheus.URL())
 	n.trigger("paged", phases.Quiet, "Watchdog was received")
 	n.trigger("burning", phases.Quiet, "")
+	n.trigger("eviction", phases.Quiet, "")
 	n.fires("Watchdog")
 	n.began = time.Now()
 	return n
@@ -336,6 +338,7 @@ func TestEvening(t *testing.T) {
 			n := newNight(t, nowhere)
 			n.watched.Redis("CONFIG", "SET", "maxmemory", "1gb", "maxmemory-policy", "allkeys-lru")
 			n.fires("CheckRefused")
+			n.trigger("eviction", phases.Firing, "")
 			if s := n.d.status(); s.Status.Route.Phase != phases.Cutover {
 				t.Errorf("a check rolled back: it is on %s", s.Status.Route)
 			}
