@@ -82,7 +82,7 @@ func (c *cli) printPlan(p *preflight.Report) {
 		rows = append(rows, []string{string(ph.Phase), cmp.Or(ph.Steps, "-"), least, ph.Rollback, cmp.Or(join(ph.Gates), "-")})
 	}
 	c.table(rows)
-	c.printf("\n%s, %s, %d refused\n", humanize.Counted(len(p.Checks), "check"), humanize.Counted(p.Warnings, "warning"), p.Refused)
+	c.printSummary(p)
 }
 
 func (c *cli) printChecks(checks []store.Check) {
@@ -130,6 +130,10 @@ if a check refuses the migration.`,
 
 func (c *cli) printDiagnosis(p *preflight.Report) {
 	c.printChecks(p.Checks)
+	c.printSummary(p)
+}
+
+func (c *cli) printSummary(p *preflight.Report) {
 	c.printf("\n%s, %s, %d refused", humanize.Counted(len(p.Checks), "check"), humanize.Counted(p.Warnings, "warning"), p.Refused)
 	if p.Unchecked > 0 {
 		c.printf(", %d unknown: not everything was looked at", p.Unchecked)

@@ -32,6 +32,7 @@ over. The leader
   finishes the rollback from retain;
   removes old tombstones from a target that does not expire them itself;
   aggregates the instances' telemetry and deletes old windows;
+  repeats plan's checks of the servers every minute: settings, privileges, room;
   evaluates gates and triggers, in every phase, paused or not;
   rolls reads back to legacy, at once, when a trigger fires;
   takes a ramp's next step when it is due and its gates are open (phases.*.auto);
