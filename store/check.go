@@ -69,7 +69,7 @@ type Checker interface {
 }
 
 // ServerChecker is a store that can tell apart what changes on its servers while a migration runs: settings,
-// privileges, sessions, room. It writes no record. Such a check takes less than a second.
+// privileges, sessions, room. It changes no record, and what it tries it removes. It takes less than a second.
 //
 // Without it: the daemon repeats no check of the store; plan and doctor make all.
 type ServerChecker interface {
