@@ -45,6 +45,9 @@ and when the gate will open if all continues as now. Exits with 8 while one is c
 			if err != nil {
 				return err
 			}
+			if e.Status.Route.Phase == phases.Complete {
+				return c.show([]app.GateView{}, func() { c.printf("%s is complete: there is no further step\n", name) })
+			}
 			next, err := m.Phases.Next(e.Status.Route)
 			if err != nil {
 				return err

@@ -130,6 +130,9 @@ differences remain).`,
 		Args:          noArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if strings.HasPrefix(cmd.Name(), cobra.ShellCompRequestCmd) {
+				return nil // the function that completes reads the settings, and says nothing of a mistake in them
+			}
 			if err := c.configure(cmd); err != nil {
 				return err
 			}
@@ -149,6 +152,7 @@ differences remain).`,
 		newBackfill(c), newReconcile(c), newWorker(c), newDrill(c), newRollback(c), newRunbook(c), newServe(c), newForget(c), newConfig(c), newDoctor(c), newVersion(c),
 	)
 	root.InitDefaultCompletionCmd()
+	c.addCompletions(root)
 	return root
 }
 
