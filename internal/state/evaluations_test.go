@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -165,10 +166,14 @@ func TestPruneKeepsWhatTheHistoryNames(t *testing.T) {
 	_, err := rollBack(t, s, "errors", fired)
 	must(t, err)
 	exec(t, s, `UPDATE migrator.evaluations SET at = at - interval '200 days'`)
-	const week = 7 * 24
+	const week, hours = 7 * 24, 7
+	for range 100 { // the last ones, which a trigger may have to count
+		recorded(t, s, evaluation(phases.TriggerKind, "a", phases.Inconclusive))
+	}
 	keep := []int64{
 		gate, fired, // named
-		aged(week-1, "a", phases.Quiet), aged(week-1.1, "a", phases.Quiet), // young
+		aged(hours, "a", phases.Quiet), aged(hours+.4, "a", phases.Quiet), // of other twenty minutes
+		aged(hours-3.1, "a", phases.Quiet), aged(hours-3.11, "a", phases.Quiet), // young
 		aged(week+10.1, "a", phases.Quiet),  // the newest of its hour
 		aged(week+10.5, "a", phases.Firing), // another verdict than before
 		aged(week+10.9, "b", phases.Quiet),  // another trigger
@@ -177,10 +182,19 @@ func TestPruneKeepsWhatTheHistoryNames(t *testing.T) {
 	keep = append(keep, aged(week+10.4, "a", phases.Quiet))        // after another
 	keep = append(keep, aged(week+10.6, "a", phases.Inconclusive)) // and before it
 	aged(91*24, "a", phases.Quiet)
+	aged(hours+.41, "a", phases.Quiet) // of the twenty minutes of another one
+	alert := evaluation(phases.TriggerKind, "a", phases.Quiet)
+	alert.Inputs = json.RawMessage(`{"answer": {"source": {"key": "alert-1"}}}`)
+	alerted := recorded(t, s, alert)[0].ID
+	exec(t, s, `UPDATE migrator.evaluations SET at = date_trunc('hour', now()) - $2 * interval '1 hour' WHERE id = $1`, alerted, hours+.42)
+	keep = append(keep, alerted)
 	for range 2 {
 		must(t, s.Prune(t.Context(), testMigration))
-		left, err := s.Evaluations(t.Context(), testMigration, state.EvaluationFilter{})
+		left, err := s.Evaluations(t.Context(), testMigration, state.EvaluationFilter{Limit: 1000})
 		must(t, err)
+		left = slices.DeleteFunc(left, func(e phases.Evaluation) bool {
+			return e.Name == "a" && e.Verdict == phases.Inconclusive && time.Since(e.At) < time.Hour
+		})
 		have := map[int64]bool{}
 		for _, e := range left {
 			have[e.ID] = true
@@ -193,5 +207,27 @@ func TestPruneKeepsWhatTheHistoryNames(t *testing.T) {
 		if len(left) != len(keep) {
 			t.Errorf("%d are left, want %d: %+v", len(left), len(keep), left)
 		}
+	}
+}
+
+// TestAWeekOfEvaluationsIsSmall: five triggers each ten seconds and eight gates each minute, with inputs of
+// the size that they have, are below 20 MB after a week.
+func TestAWeekOfEvaluationsIsSmall(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	exec(t, s, `INSERT INTO migrator.evaluations (migration, kind, name, at, epoch, config_hash, verdict, detail, try, dry_run, samples, value, bound, threshold, inputs)
+		SELECT $1, c.kind, c.name || n, now() - i * c.every, 1, repeat('0', 64), CASE WHEN i % 5000 = 0 THEN 'inconclusive' ELSE c.verdict END, repeat('d', 90), '', false, 1000, 1, 1, 1,
+			jsonb_build_object('of', repeat('i', 250))
+		FROM (VALUES ('trigger', 't', interval '10 seconds', 'quiet', 5), ('gate', 'g', interval '1 minute', 'pass', 8)) c (kind, name, every, verdict, count),
+			generate_series(1, c.count) n,
+			generate_series(0, (86400 / extract(epoch FROM c.every))::int) i`, testMigration)
+	must(t, s.Prune(t.Context(), testMigration))
+	// Of a day measured: six hours of all, and the sample of the rest, which is alike on each day of the week.
+	var young, old, size float64
+	err := s.Pool().QueryRow(t.Context(), `SELECT count(*) FILTER (WHERE at > now() - interval '6 hours'), count(*) FILTER (WHERE at <= now() - interval '6 hours'),
+		avg(pg_column_size(e.*)) + 200 FROM migrator.evaluations e`).Scan(&young, &old, &size) // 200: the keys of two indexes, and the row's head
+	must(t, err)
+	if mb := (young + old/18*162) * size / 1e6; young < 10_000 || mb > 20 {
+		t.Errorf("a week is %.1f MB: %.0f rows of six hours, %.0f of the eighteen before, %.0f bytes each", mb, young, old, size)
 	}
 }

@@ -9,7 +9,9 @@ import (
 // Prune deletes old evaluations and notifications. Call it once an hour. Of evaluations
 // it keeps
 //
-//   - for a week, all;
+//   - for six hours, all, as far back as a trigger looks;
+//   - for a week, of each gate and trigger the newest of each twenty minutes, each whose verdict differs from
+//     that of the one before, the last hundred, and those of alerts;
 //   - for 90 days, of each gate and trigger the newest of each hour, and each whose
 //     verdict differs from that of the one before;
 //   - for ever, those that an entry of the history names.
