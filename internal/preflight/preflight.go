@@ -177,6 +177,7 @@ func (p *Preflight) checkState(ctx context.Context, r *Report) {
 	if url, err := p.StateURL(); err != nil {
 		r.refuse("state", err)
 	} else {
+		r.add("state", p.checkSessions(ctx))
 		r.add("state", state.Check(ctx, url))
 	}
 }
