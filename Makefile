@@ -19,7 +19,7 @@ LONGEST   = ./internal/test/daemontest ./examples/demo ./internal/test/torture .
 AT_A_TIME = $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n + 1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test race lint fmt fuzz bench docs generated verify torture evening model mutate zoo badinputs vulns sbom peers integrations clean
+.PHONY: help deps build demo test race lint fmt fuzz bench docs generated verify matrix torture evening model mutate zoo badinputs vulns sbom peers integrations clean
 
 help: ## Say what the targets do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ generated: deps ## See that what is generated is up to date
 	@sh scripts/generated.sh "$(GO)"
 
 verify: test lint generated vulns ## All of it, as CI does
+
+matrix: deps ## Run the stores' and the state's tests on PostgreSQL 14-18, Redis 7-8, Valkey 8-9 (SERVERS=…)
+	GO="$(GO)" sh scripts/matrix.sh run $(SERVERS)
 
 torture: deps ## Run the long fault tests (TORTURE=10m for each of POLICY)
 	MIGRATOR_TORTURE=$(TORTURE) $(GO) test -count=1 -timeout=2h -run 'Torture' -skip '^TestTorture(Losses)?$$' -v ./...

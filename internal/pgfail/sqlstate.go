@@ -31,6 +31,10 @@ const (
 	CheckViolation    = "23514"
 )
 
+// OldestServer is the oldest version of PostgreSQL, as its server_version_num, that legacy, target and state may
+// have: the oldest that make matrix runs.
+const OldestServer = 140000
+
 // SQLState is the SQLSTATE of a server's error, "" for any other.
 func SQLState(err error) string {
 	var pg *pgconn.PgError

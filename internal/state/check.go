@@ -10,14 +10,14 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/pgserver"
+	"github.com/stranglerfig/migrator/internal/pgfail"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/store"
 )
 
 const (
-	oldestServer = 130000          // hash functions and triggers that the schema uses; tried from here on
-	clockSkew    = 2 * time.Second // between this machine and the database, from which it is reported
+	clockSkew = 2 * time.Second // between this machine and the database, from which it is reported
 )
 
 // Check examines the state database: whether it can be reached, is a primary, has
@@ -79,8 +79,8 @@ func examine(ctx context.Context, conn *pgx.Conn) ([]store.Check, error) {
 	add := func(name string, result store.CheckResult, remedy, detail string, args ...any) {
 		checks = append(checks, store.Check{Name: name, Result: result, Detail: fmt.Sprintf(detail, args...), Hint: hint.Hint{Text: remedy}})
 	}
-	if number < oldestServer {
-		add("server", store.Refused, "", "PostgreSQL %s is too old: 13 or later is needed", server)
+	if number < pgfail.OldestServer {
+		add("server", store.Refused, "", "PostgreSQL %s is too old: 14 or later is needed", server)
 	}
 	if standby {
 		add("primary", store.Refused, "the URL of the primary, or target_session_attrs=read-write in it", "this server is a hot standby and takes no writes")

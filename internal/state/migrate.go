@@ -68,6 +68,9 @@ func MigrateTo(ctx context.Context, url string, version int64) (from, to int64, 
 		if !ok {
 			return fmt.Errorf("unknown connection %T", driver)
 		}
+		if err := statedb.RefuseOld(conn.Conn()); err != nil {
+			return err
+		}
 		return statedb.RefusePooler(ctx, conn.Conn())
 	})
 	if err != nil {

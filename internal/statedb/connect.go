@@ -54,7 +54,9 @@ func Connect(ctx context.Context, cfg *pgxpool.Config) (*pgxpool.Pool, error) {
 		}
 		return nil, Unreachable(err, cfg.ConnConfig, time.Since(began))
 	}
-	err = RefusePooler(ctx, conn.Conn())
+	if err = RefuseOld(conn.Conn()); err == nil {
+		err = RefusePooler(ctx, conn.Conn())
+	}
 	conn.Release()
 	if err != nil {
 		pool.Close()

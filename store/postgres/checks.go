@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/pgfail"
 	"github.com/stranglerfig/migrator/store"
 )
 
@@ -47,10 +48,8 @@ func (f *findings) checkServer(ctx context.Context, pool *pgxpool.Pool, side str
 	}
 	took := time.Since(sent)
 	switch major := number / 10000; {
-	case major < 13:
-		f.refuse(side+"-version", "upgrade to PostgreSQL 14 or later", "PostgreSQL %d is too old: 13 is the oldest that is supported", major)
-	case major == 13 && side == "legacy":
-		f.warn(side+"-version", "upgrade to PostgreSQL 14 or later", "PostgreSQL 13 reads the whole table for each chunk: backfill and reconcile take long")
+	case number < pgfail.OldestServer:
+		f.refuse(side+"-version", "upgrade to PostgreSQL 14 or later", "PostgreSQL %d is too old: 14 is the oldest that is supported", major)
 	default:
 		f.good(side+"-version", "PostgreSQL %d", major)
 	}

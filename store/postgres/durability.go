@@ -18,11 +18,11 @@ import (
 func (f *findings) checkDurability(ctx context.Context, pool *pgxpool.Pool, side string) error {
 	before := len(*f)
 	rows, err := pool.Query(ctx, `
-		SELECT 1 AS rank, name || ' is off', 'ALTER SYSTEM SET ' || name || ' = on; SELECT pg_reload_conf()'
+		SELECT 1 AS rank, name || ' is off', 'ALTER SYSTEM SET ' || name || ' = on; SELECT pg_reload_conf() (or so in the parameters of a managed server)'
 		FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off'
 		UNION ALL
 		SELECT 2, 'synchronous_commit is off' || CASE source WHEN 'client' THEN ' in ' || $1 || '.url' ELSE '' END,
-		       CASE source WHEN 'client' THEN 'take it out of ' || $1 || '.url' ELSE 'ALTER SYSTEM SET synchronous_commit = on; SELECT pg_reload_conf()' END
+		       CASE source WHEN 'client' THEN 'take it out of ' || $1 || '.url' ELSE 'ALTER SYSTEM SET synchronous_commit = on; SELECT pg_reload_conf() (or so in the parameters of a managed server)' END
 		FROM pg_settings WHERE name = 'synchronous_commit' AND setting = 'off' AND source NOT IN ('database', 'user', 'database user')
 		UNION ALL
 		SELECT 3, 'synchronous_commit is off for ' || who, 'ALTER ' || who || ' RESET synchronous_commit'

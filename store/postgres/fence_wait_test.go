@@ -86,7 +86,10 @@ func TestWritesPassWhileALockIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	waits := map[string]func(context.Context, *postgres.Legacy) error{
 		"barrier": func(ctx context.Context, l *postgres.Legacy) error { _, err := l.Barrier(ctx, wait); return err },
-		"fence":   func(ctx context.Context, l *postgres.Legacy) error { _, err := l.RaiseFence(ctx, "A", wait); return err },
+		"fence": func(ctx context.Context, l *postgres.Legacy) error {
+			_, err := l.RaiseFence(ctx, "A", wait)
+			return err
+		},
 	}
 	for name, lock := range waits {
 		t.Run(name, func(t *testing.T) {
@@ -384,7 +387,7 @@ func TestDurabilityIsChecked(t *testing.T) {
 		}
 		return all
 	}
-	const fsync = "fsync is off / ALTER SYSTEM SET fsync = on; SELECT pg_reload_conf()" // of every test's server
+	const fsync = "fsync is off / ALTER SYSTEM SET fsync = on; SELECT pg_reload_conf() (or so in the parameters of a managed server)" // of every test's server
 	if got := found(); !slices.Equal(got, []string{fsync}) {
 		t.Errorf("%q", got)
 	}
@@ -398,7 +401,7 @@ func TestDurabilityIsChecked(t *testing.T) {
 	l.Close()
 	l = d.legacy(testConfig("products"))
 	want := []string{
-		fsync, "full_page_writes is off / ALTER SYSTEM SET full_page_writes = on; SELECT pg_reload_conf()",
+		fsync, "full_page_writes is off / ALTER SYSTEM SET full_page_writes = on; SELECT pg_reload_conf() (or so in the parameters of a managed server)",
 		"synchronous_commit is off for DATABASE postgres / ALTER DATABASE postgres RESET synchronous_commit",
 		`synchronous_commit is off for ROLE "App" / ALTER ROLE "App" RESET synchronous_commit`,
 		"synchronous_commit is off for ROLE other IN DATABASE postgres / ALTER ROLE other IN DATABASE postgres RESET synchronous_commit",
@@ -414,7 +417,32 @@ func TestDurabilityIsChecked(t *testing.T) {
 	d.await("the setting", `SELECT current_setting('fsync') = 'on'`)
 	l.Close()
 	l = d.legacy(testConfig("products"))
-	if got := found(); !slices.Equal(got, []string{"synchronous_commit is off / ALTER SYSTEM SET synchronous_commit = on; SELECT pg_reload_conf()"}) {
+	if got := found(); !slices.Equal(got, []string{"synchronous_commit is off / ALTER SYSTEM SET synchronous_commit = on; SELECT pg_reload_conf() (or so in the parameters of a managed server)"}) {
 		t.Errorf("%q", got)
+	}
+}
+
+// TestAMembershipWithoutItsPrivilegesIsNamed: to grant it once more would change nothing.
+func TestAMembershipWithoutItsPrivilegesIsNamed(t *testing.T) {
+	t.Parallel()
+	d, _ := ownServer(t)
+	d.exec(`CREATE ROLE keeper; CREATE ROLE mover LOGIN PASSWORD 'mover' NOINHERIT; GRANT keeper TO mover;
+		CREATE TABLE products (id int8 PRIMARY KEY, name text); ALTER TABLE products OWNER TO keeper;
+		GRANT ALL ON products TO mover; GRANT CREATE ON DATABASE postgres TO mover`)
+	config, err := pgxpool.ParseConfig(d.url)
+	d.ok(err)
+	d.url = fmt.Sprintf("postgres://mover:mover@%s:%d/postgres?sslmode=disable", config.ConnConfig.Host, config.ConnConfig.Port)
+	remedy := func() string {
+		checks, err := d.legacy(testConfig("products")).Check(d.ctx)
+		d.ok(err)
+		return checks[slices.IndexFunc(checks, func(c store.Check) bool { return c.Name == "legacy-fence" })].Hint.Text
+	}
+	command := remedy()
+	if !strings.Contains(command, "INHERIT") {
+		t.Errorf("the hint is %q", command)
+	}
+	d.exec(command)
+	if again := remedy(); again != "" {
+		t.Errorf("after it: %q", again)
 	}
 }

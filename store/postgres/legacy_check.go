@@ -55,10 +55,17 @@ func (l *Legacy) checkPrivileges(ctx context.Context, f *findings) error {
 	default:
 		f.good("legacy-privileges", "%s may read, lock and write %s", user, l.table())
 	}
-	var owner, super bool
-	if err := l.pool.QueryRow(ctx, "SELECT pg_has_role($1::text::regrole, 'USAGE'), (SELECT rolsuper FROM pg_roles WHERE rolname = $2)",
-		quote(l.shape.owner), l.shape.owner).Scan(&owner, &super); err != nil {
+	var owner, super, member bool
+	if err := l.pool.QueryRow(ctx, `SELECT pg_has_role($1::text::regrole, 'USAGE'), (SELECT rolsuper FROM pg_roles WHERE rolname = $2), pg_has_role($1::text::regrole, 'MEMBER')`,
+		quote(l.shape.owner), l.shape.owner).Scan(&owner, &super, &member); err != nil {
 		return err
+	}
+	grant = "GRANT " + quote(l.shape.owner) + " TO " + user
+	switch {
+	case member && l.shape.server >= 160000: // the membership does not give its privileges
+		grant += " WITH INHERIT TRUE"
+	case member:
+		grant = "ALTER ROLE " + user + " INHERIT"
 	}
 	switch {
 	case owner:
@@ -68,7 +75,7 @@ func (l *Legacy) checkPrivileges(ctx context.Context, f *findings) error {
 			"; or run the step from grace to retain, and its rollback, as the owner",
 			"%s does not own %s (a superuser does): it can't raise the fence, so the migration can't go beyond grace", user, l.table())
 	default:
-		f.warn("legacy-fence", "GRANT "+quote(l.shape.owner)+" TO "+user, "%s does not own %s: it can't raise the fence, so the migration can't go beyond grace", user, l.table())
+		f.warn("legacy-fence", grant, "%s does not own %s: it can't raise the fence, so the migration can't go beyond grace", user, l.table())
 	}
 	may, err := canCreate(ctx, l.pool, "migrator_legacy")
 	switch {
@@ -99,7 +106,7 @@ func (l *Legacy) checkLog(ctx context.Context, f *findings) error {
 	if level == "logical" {
 		f.good("legacy-wal-level", "wal_level is logical")
 	} else {
-		f.warn("legacy-wal-level", "ALTER SYSTEM SET wal_level = logical, and restart", "wal_level is %s: change capture is not possible, the application's own writes are", level)
+		f.warn("legacy-wal-level", "ALTER SYSTEM SET wal_level = logical, or so in the parameters of a managed server, and restart", "wal_level is %s: change capture is not possible, the application's own writes are", level)
 	}
 	if !system {
 		f.warn("legacy-system", "GRANT EXECUTE ON FUNCTION pg_control_system() TO ...", "the role may not read the server's identifier: a restore or pg_upgrade would not be noticed")

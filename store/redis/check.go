@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -127,7 +128,7 @@ func setting(ctx context.Context, client *goredis.Client, name string) string {
 }
 
 func (t *Target) checkMode(s server) store.Check {
-	c := store.Check{Name: "redis-mode", Result: store.Good, Detail: infoField(s.info, "redis_mode")}
+	c := store.Check{Name: "redis-mode", Result: store.Good, Detail: cmp.Or(infoField(s.info, "redis_mode"), infoField(s.info, "server_mode"))} // the latter is Valkey's
 	switch {
 	case c.Detail == "cluster" && t.cluster == nil:
 		c.Result, c.Detail = store.Refused, "this is a node of a cluster, and would refuse most keys"
@@ -141,14 +142,21 @@ func (t *Target) checkMode(s server) store.Check {
 	return c
 }
 
+// oldestMajor is of the oldest servers that make matrix runs.
+const oldestMajor = 7
+
+// checkVersion reads Valkey's own version: its redis_version is the one of Redis that it is compatible with.
 func checkVersion(s server) store.Check {
-	text := infoField(s.info, "redis_version")
-	c := store.Check{Name: "redis-version", Result: store.Good, Detail: text}
+	name, text := "Redis", infoField(s.info, "redis_version")
+	if own := infoField(s.info, "valkey_version"); own != "" || infoField(s.info, "server_name") == "valkey" {
+		name, text = "Valkey", cmp.Or(own, text)
+	}
+	c := store.Check{Name: "redis-version", Result: store.Good, Detail: name + " " + text}
 	var major, minor int
 	if n, _ := fmt.Sscanf(text, "%d.%d", &major, &minor); n != 2 {
-		c.Result, c.Detail = store.Warned, "the server does not report its version; 6.2 or later is needed"
-	} else if major < 6 || major == 6 && minor < 2 {
-		c.Result, c.Detail, c.Hint = store.Refused, "version "+text+"; 6.2 or later is needed", hint.Hint{Text: "upgrade Redis"}
+		c.Result, c.Detail = store.Warned, "the server does not report its version; Redis 7.0 or Valkey 7.2 or later is needed"
+	} else if major < oldestMajor {
+		c.Result, c.Detail, c.Hint = store.Refused, name+" "+text+" is too old; Redis 7.0 or Valkey 7.2 or later is needed", hint.Hint{Text: "upgrade " + name}
 	}
 	return c
 }
@@ -156,7 +164,9 @@ func checkVersion(s server) store.Check {
 func checkRole(s server) store.Check {
 	role := infoField(s.info, "role")
 	c := store.Check{Name: "redis-role", Result: store.Good, Detail: role}
-	if role != "master" {
+	if role == "" {
+		c.Result, c.Detail = store.Warned, "the server does not report whether it is a master; only a master takes writes"
+	} else if role != "master" {
 		c.Result, c.Detail = store.Refused, "the server is a replica ("+role+"): it refuses writes, or loses them"
 		c.Hint = hint.Hint{Text: "name the master in target.url, or the Sentinels: redis+sentinel://host:port/master"}
 	}

@@ -52,7 +52,8 @@ func multirange(ranges []reconcile.Range) string {
 
 // coverageSQL counts the done runs of one config hash that finished within a time.
 // Relations are those of the newest, and only runs that read the same files of them
-// count: after VACUUM FULL the rows are in other places.
+// count: after VACUUM FULL the rows are in other places. Multiranges are taken apart before they are added
+// up, since PostgreSQL 14 adds up ranges alone.
 const coverageSQL = `WITH runs AS (
 		SELECT r.id, r.differences + r.repaired + r.journalled = 0 AND r.id > coalesce((SELECT max(d.id) FROM migrator.reconcile_runs d
 			WHERE d.migration = $1 AND d.differences > 0 AND d.id <= $3), 0) AS clean
@@ -63,8 +64,9 @@ const coverageSQL = `WITH runs AS (
 		SELECT relation, file, blocks, greatest(records, 1)::float8 AS weight FROM migrator.reconcile_coverage
 		WHERE run = (SELECT max(c.run) FROM migrator.reconcile_coverage c JOIN runs ON runs.id = c.run)),
 	covered AS (
-		SELECT l.relation, l.blocks, l.weight, range_agg(c.covered) AS checked, range_agg(c.covered) FILTER (WHERE runs.clean) AS clean, bool_or(runs.clean) AS ever
-		FROM legacy l JOIN migrator.reconcile_coverage c USING (relation, file) JOIN runs ON runs.id = c.run GROUP BY 1, 2, 3),
+		SELECT l.relation, l.blocks, l.weight, range_agg(part) AS checked, range_agg(part) FILTER (WHERE runs.clean) AS clean, bool_or(runs.clean) AS ever
+		FROM legacy l JOIN migrator.reconcile_coverage c USING (relation, file) JOIN runs ON runs.id = c.run
+		LEFT JOIN LATERAL unnest(c.covered) AS part ON true GROUP BY 1, 2, 3),
 	shares AS (
 		SELECT blocks, weight,
 		       CASE WHEN blocks = 0 THEN 1 ELSE (SELECT coalesce(sum(upper(x) - lower(x)), 0) FROM unnest(checked * int8multirange(int8range(0, blocks))) x) / blocks::float8 END AS checked,

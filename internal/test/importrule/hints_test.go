@@ -25,7 +25,7 @@ var remedyInText = map[string]string{
 var knowsCommands = map[string]string{
 	"internal/app/runbook_executor.go MIGRATOR_":                                            "the variables that a step's program gets",
 	"internal/daemon/maintenance.go migrator serve":                                         "the name of an instance",
-	"internal/drill/rehearsed.go the load of migrator drill":                             "the name of an instance",
+	"internal/drill/rehearsed.go the load of migrator drill":                                "the name of an instance",
 	"internal/failpoint/on.go MIGRATOR_FAILPOINT":                                           "the variable that it reads",
 	"internal/sqlconsole/console.go migrator runbook verify":                                "the name of a connection",
 	"phases/gate_settings.go yaml:\"within\"":                                               "describes a setting",
