@@ -97,7 +97,10 @@ func (l *Legacy) RaiseFence(ctx context.Context, attempt string, timeout time.Du
 		}
 		_, err = tx.Exec(ctx, `UPDATE migrator_legacy.migration SET attempt = $2, fence_era = $3, fenced_at = coalesce(fenced_at, clock_timestamp()),
 			first_era = CASE WHEN attempt = $2 THEN coalesce(first_era, $3) ELSE $3 END WHERE name = $1`, l.name, attempt, int64(era))
-		return err
+		if err != nil {
+			return err
+		}
+		return l.mark(ctx, tx, Marker{Kind: MarkFence, Era: era, Attempt: attempt})
 	})
 	if err == nil {
 		failpoint.Here("postgres.fence.committed")
@@ -190,7 +193,10 @@ func (l *Legacy) RestoreFence(ctx context.Context, attempt string, first, era ui
 		}
 		_, err = tx.Exec(ctx, `UPDATE migrator_legacy.migration SET attempt = $2, fence_era = greatest(fence_era, $3), first_era = coalesce(nullif($4::int8, 0), $3), fenced_at = coalesce(fenced_at, clock_timestamp()) WHERE name = $1`,
 			l.name, attempt, int64(era), int64(first))
-		return err
+		if err != nil {
+			return err
+		}
+		return l.mark(ctx, tx, Marker{Kind: MarkFence, Era: era, Attempt: attempt})
 	})
 	if err == nil {
 		// Not for those that are away: after a failover the former primary is one. Promoted again, it
@@ -281,7 +287,10 @@ func (l *Legacy) lift(ctx context.Context, attempt string, timeout time.Duration
 		}
 		failpoint.Here("postgres.lift.era") // a rollback of the transaction does not undo it
 		_, err = tx.Exec(ctx, "UPDATE migrator_legacy.migration SET attempt = NULL, fence_era = NULL, first_era = NULL, fenced_at = NULL WHERE name = $1", l.name)
-		return err
+		if err != nil {
+			return err
+		}
+		return l.mark(ctx, tx, Marker{Kind: MarkLift, Era: era, Attempt: attempt})
 	})
 	if err != nil {
 		return 0, fmt.Errorf("lift the fence of legacy table %s: %w", l.table(), err)

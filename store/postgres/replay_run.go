@@ -130,7 +130,10 @@ func (l *Legacy) RenewFence(ctx context.Context, attempt string) (uint32, error)
 			return err
 		}
 		_, err = tx.Exec(ctx, "UPDATE migrator_legacy.migration SET fence_era = $2, first_era = $3, run = run + 1 WHERE name = $1", l.name, int64(era), int64(f.first))
-		return err
+		if err != nil {
+			return err
+		}
+		return l.mark(ctx, tx, Marker{Kind: MarkFence, Era: era, Attempt: attempt})
 	})
 	if err == nil {
 		err = l.awaitStandbys(ctx, tableLockTimeout, false)

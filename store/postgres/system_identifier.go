@@ -31,7 +31,11 @@ func (l *Legacy) CheckSystem(ctx context.Context) error {
 		}
 		if known != "" {
 			// [system-era]: the positions of the new server may be lower than those of the old one.
-			if _, err := l.startEra(ctx, tx, 0); err != nil {
+			era, err := l.startEra(ctx, tx, 0)
+			if err != nil {
+				return err
+			}
+			if err := l.mark(ctx, tx, Marker{Kind: MarkEra, Era: era}); err != nil {
 				return err
 			}
 		}
@@ -61,46 +65,27 @@ func (l *Legacy) system(ctx context.Context, db rowQuerier) (now, known string, 
 }
 
 // RaiseEra implements store.EraRaiser.
-func (l *Legacy) RaiseEra(ctx context.Context, above record.Version) (uint32, error) {
-	var era uint32
-	err := inTx(ctx, l.pool, pgx.ReadWrite, func(tx pgx.Tx) error {
-		if err := setLockTimeout(ctx, tx, tableLockTimeout); err != nil {
-			return err
-		}
-		// Its commit must not be lost: the target will have versions of the new era.
-		if _, err := tx.Exec(ctx, "SET LOCAL synchronous_commit = on"); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", advisoryName(l.name)); err != nil {
-			return err
-		}
-		// [raise-locked]: read and set under the lock of the fence's row: else a fence that is raised
-		// and lifted in between would have its era undone. Writers need not wait: a row's version
-		// only grows, since each is read under the row's lock.
-		f, err := l.fence(ctx, tx, " FOR UPDATE")
-		switch {
-		case err != nil:
-			return err
-		case f.attempt != "":
-			return hint.Errorf(hint.Hint{Do: hint.RollbackToGrace}, "the fence of attempt %s is raised: lifting it raises the era", f.attempt)
-		case f.era > above.Era():
-			era = f.era
-			return nil
-		}
-		if timeline, _ := above.Position(); f.era == above.Era() && l.version == "" {
-			var own int64
-			if err := tx.QueryRow(ctx, "SELECT ('x' || left(pg_walfile_name('0/1'), 8))::bit(32)::int8").Scan(&own); err != nil {
+func (l *Legacy) RaiseEra(ctx context.Context, above record.Version) (era uint32, err error) {
+	raise := func(tx pgx.Tx) error {
+		era, err = l.raiseEra(ctx, tx, above)
+		return err
+	}
+	var captured bool
+	if captured, err = l.captured(ctx, l.pool); err == nil && captured {
+		// [capture-marked]: a change that commits between the new era and its marker would be brought at the
+		// era before, and be refused by what a writer has stamped since.
+		err = l.locked(ctx, tableLockTimeout, "SHARE", raise)
+	} else if err == nil {
+		err = inTx(ctx, l.pool, pgx.ReadWrite, func(tx pgx.Tx) error {
+			if err := setLockTimeout(ctx, tx, tableLockTimeout); err != nil {
 				return err
 			}
-			// [raise-behind]: a raised era would let this server's writes beat those of the promoted one.
-			if int64(timeline) > own {
-				return hint.Errorf(hint.Hint{Text: "point legacy's URL at the promoted server"},
-					"this server is on timeline %d, and the target has a version of timeline %d: another server was promoted in its place", own, timeline)
+			if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", advisoryName(l.name)); err != nil {
+				return err
 			}
-		}
-		era, err = l.startEra(ctx, tx, above.Era())
-		return err
-	})
+			return raise(tx)
+		})
+	}
 	if err == nil {
 		err = l.awaitStandbys(ctx, tableLockTimeout, false)
 	}
@@ -108,6 +93,42 @@ func (l *Legacy) RaiseEra(ctx context.Context, above record.Version) (uint32, er
 		return 0, fmt.Errorf("raise the era of legacy table %s above %d: %w", l.table(), above.Era(), l.explainLock(ctx, asNotInstalled(err)))
 	}
 	return era, nil
+}
+
+// raiseEra is RaiseEra in a transaction that holds the advisory lock.
+func (l *Legacy) raiseEra(ctx context.Context, tx pgx.Tx, above record.Version) (uint32, error) {
+	// Its commit must not be lost: the target will have versions of the new era.
+	if _, err := tx.Exec(ctx, "SET LOCAL synchronous_commit = on"); err != nil {
+		return 0, err
+	}
+	// [raise-locked]: read and set under the lock of the fence's row: else a fence that is raised
+	// and lifted in between would have its era undone. Writers of rows need not wait: a row's version
+	// only grows, since each is read under the row's lock.
+	f, err := l.fence(ctx, tx, " FOR UPDATE")
+	switch {
+	case err != nil:
+		return 0, err
+	case f.attempt != "":
+		return 0, hint.Errorf(hint.Hint{Do: hint.RollbackToGrace}, "the fence of attempt %s is raised: lifting it raises the era", f.attempt)
+	case f.era > above.Era():
+		return f.era, nil
+	}
+	if timeline, _ := above.Position(); f.era == above.Era() && l.version == "" {
+		var own int64
+		if err := tx.QueryRow(ctx, "SELECT ('x' || left(pg_walfile_name('0/1'), 8))::bit(32)::int8").Scan(&own); err != nil {
+			return 0, err
+		}
+		// [raise-behind]: a raised era would let this server's writes beat those of the promoted one.
+		if int64(timeline) > own {
+			return 0, hint.Errorf(hint.Hint{Text: "point legacy's URL at the promoted server"},
+				"this server is on timeline %d, and the target has a version of timeline %d: another server was promoted in its place", own, timeline)
+		}
+	}
+	era, err := l.startEra(ctx, tx, above.Era())
+	if err != nil {
+		return 0, err
+	}
+	return era, l.mark(ctx, tx, Marker{Kind: MarkEra, Era: era})
 }
 
 // startEra starts an era above the present one and the given one. The caller must hold the

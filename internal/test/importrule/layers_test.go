@@ -41,6 +41,7 @@ var may = rows(map[string]string{
 	"runbook":            tool + " internal/infile internal/procgroup",
 	"internal/repair":    tool,
 	"internal/backfill":  tool + " internal/repair",
+	"internal/capture":   tool + " internal/pgfail internal/repair store/postgres", // its source is PostgreSQL's log
 	"internal/control":   tool,
 	"internal/judge":     tool + " dual/telemetry internal/stats internal/stats/sketch",
 	"internal/drill":     tool + " dual internal/humanize", // its load is an instance

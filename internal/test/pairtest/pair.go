@@ -31,11 +31,13 @@ type Pair struct {
 
 // Options change the migration.
 type Options struct {
-	DDL     string // creates the table; empty: SimpleDDL
+	DDL     string // creates the table; empty: SimpleDDL; -: it is there
 	Table   string // empty: items
 	Key     string // of the target; empty: item:{id}
 	Format  string
 	Expires string
+	Name    string // of the migration; empty: move
+	Legacy  string // the URL of legacy's database; empty: one of its own on the shared server
 }
 
 // SimpleDDL makes a table whose canonical texts are easy to write: see FillSimple.
@@ -53,18 +55,22 @@ func New(t testing.TB, o Options) *Pair {
 	if o.Key == "" {
 		o.Key = "item:{id}"
 	}
+	if o.Name == "" {
+		o.Name = "move"
+	}
+	if o.Legacy == "" {
+		o.Legacy = testenv.PostgresURL(t)
+	}
 	m := &migration.Config{
-		Name:   "move",
+		Name:   o.Name,
 		Legacy: migration.Legacy{Store: postgres.KindName, Part: &postgres.LegacyConfig{Table: o.Table}},
 		Target: migration.Target{Store: redis.KindName, Part: &redis.TargetConfig{KeyTemplate: o.Key, Format: o.Format, Expires: o.Expires}},
 	}
-	p := &Pair{Config: m, LegacyURL: testenv.PostgresURL(t), TargetURL: testenv.RedisURL(t)}
-	var err error
-	if p.SQL, err = pgxpool.New(t.Context(), p.LegacyURL); err != nil {
-		t.Fatal(err)
+	p := &Pair{Config: m, LegacyURL: o.Legacy, TargetURL: testenv.RedisURL(t)}
+	p.SQL = SQL(t, p.LegacyURL)
+	if o.DDL != "-" {
+		p.Exec(t, o.DDL)
 	}
-	t.Cleanup(p.SQL.Close)
-	p.Exec(t, o.DDL)
 	if err := p.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -77,6 +83,17 @@ func New(t testing.TB, o Options) *Pair {
 	}
 	p.Redis = p.Target.Client()
 	return p
+}
+
+// SQL is a direct connection to a database.
+func SQL(t testing.TB, url string) *pgxpool.Pool {
+	t.Helper()
+	pool, err := pgxpool.New(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
 }
 
 // Open opens the stores of Config and the URLs. A helper process that has received these calls
@@ -131,7 +148,13 @@ const (
 // NaN, long decimals, four-byte characters, nested JSON.
 func (p *Pair) FillMessy(t testing.TB, n int) {
 	t.Helper()
-	p.Exec(t, `INSERT INTO "Order Items" SELECT
+	p.FillMessyFrom(t, 1, n)
+}
+
+// FillMessyFrom adds the records from from to to.
+func (p *Pair) FillMessyFrom(t testing.TB, from, to int) {
+	t.Helper()
+	p.Exec(t, `INSERT INTO "Order Items" ("user", id, uuid, "Placed At", local, day, price, ratio, small, blob, tags, numbers, doc, raw, ok, took, net, note) SELECT
 		(ARRAY['eu', 'a,b', '50%', '', 'größe', '日本', '😀 user', E'tab\there', 'x{y}'])[1 + i % 9], i,
 		CASE WHEN i % 11 > 0 THEN md5(i::text)::uuid END,
 		CASE i % 13 WHEN 0 THEN NULL WHEN 1 THEN 'infinity' WHEN 2 THEN '-infinity' WHEN 3 THEN '0044-03-15 12:00:00+00 BC'
@@ -150,5 +173,5 @@ func (p *Pair) FillMessy(t testing.TB, n int) {
 		CASE i % 4 WHEN 0 THEN NULL ELSE make_interval(months => i % 20, days => -i % 9, secs => i + 0.25) END,
 		CASE i % 5 WHEN 0 THEN NULL ELSE ('10.0.0.' || i % 256)::inet END,
 		CASE i % 4 WHEN 0 THEN NULL WHEN 1 THEN '' WHEN 2 THEN '𝔘𝔫𝔦𝔠𝔬𝔡𝔢 👩‍👩‍👧 ' || i ELSE E'line\nbreak \\ "quote" ' || i END
-		FROM generate_series(1, $1::int) i`, n)
+		FROM generate_series($1::int, $2::int) i`, from, to)
 }

@@ -1,0 +1,304 @@
+package capture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/repair"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
+	"github.com/stranglerfig/migrator/store/postgres"
+)
+
+// Capture brings the changes of one migration's table. The zero value of a number is its default.
+type Capture struct {
+	Legacy  *postgres.Legacy
+	Target  store.TargetRecords
+	Ledger  Ledger
+	OnAhead func(ctx context.Context, seen record.Version) error // see repair.Repairer
+
+	NotAfter time.Duration // how long a write may be under way; default 10 s
+	Workers  int           // calls of the target at a time; default 4
+	Batch    int           // keys of one call; default 500
+	Memory   int           // bytes of one transaction, and of one flush, before it is spilled or applied; default 6 MiB
+	Dir      string        // of temporary files; default os.TempDir
+	Beat     time.Duration // how often a marker lets the slot advance while nothing is captured; default 10 s
+	MaxHeld  int64         // bytes of log that legacy may keep for the slot before it is given up; 0: no limit but the server's own
+
+	// Report, if set, is called about once a second, and when a flush was saved, by one goroutine at a time.
+	Report func(Status)
+}
+
+// giveUpShare is the share of the server's own limit at which the slot is given up: beyond the limit the server
+// would invalidate it.
+const giveUpShare = 0.8
+
+const savePeriod = 200 * time.Millisecond
+
+func (c *Capture) defaults() *Capture {
+	d := *c
+	for _, n := range []struct {
+		value    *int
+		standard int
+	}{{&d.Workers, 4}, {&d.Batch, 500}, {&d.Memory, 6 << 20}} {
+		if *n.value <= 0 {
+			*n.value = n.standard
+		}
+	}
+	for _, n := range []struct{ value, standard *time.Duration }{{&d.NotAfter, ptr(10 * time.Second)}, {&d.Beat, ptr(10 * time.Second)}} {
+		if *n.value <= 0 {
+			*n.value = *n.standard
+		}
+	}
+	if d.Report == nil {
+		d.Report = func(Status) {}
+	}
+	return &d
+}
+
+func ptr(d time.Duration) *time.Duration { return &d }
+
+// Run captures until ctx ends, or an error that another Run may not meet. It returns a LostError where changes
+// are missing for good, ErrRunning, an error that wraps ErrColumns, or ctx's.
+func (c *Capture) Run(ctx context.Context) error {
+	p, release, err := c.Ledger.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	r := &run{Capture: c.defaults()}
+	if err := r.connect(ctx); err != nil {
+		return err
+	}
+	defer r.close(ctx)
+	if p.Slot == "" {
+		if p, err = create(ctx, r.Legacy, r.conn, r.system); err != nil {
+			return err
+		}
+		if err := r.Ledger.Save(ctx, p); err != nil {
+			return err
+		}
+	} else if err := check(ctx, r.Legacy, p, r.system); err != nil {
+		return err
+	}
+	err = r.from(ctx, p)
+	var given *givenUp
+	if errors.As(err, &given) {
+		r.close(ctx) // a slot that is read can't be removed
+		if err := drop(ctx, r.Legacy); err != nil {
+			return err
+		}
+		return given.error
+	}
+	return err
+}
+
+// Forget removes the slot and the publication, and the progress. The next Run makes new ones, and captures
+// from the next barrier on.
+func (c *Capture) Forget(ctx context.Context) error {
+	_, release, err := c.Ledger.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := drop(ctx, c.Legacy); err != nil {
+		return err
+	}
+	return c.Ledger.Save(ctx, Progress{})
+}
+
+// run is one call of Run.
+type run struct {
+	*Capture
+	conn   *pgconn.PgConn
+	system pglogrepl.IdentifySystemResult
+	every  time.Duration // of answers to the server
+	meter  meter
+}
+
+func (r *run) connect(ctx context.Context) (err error) {
+	if r.conn, err = pgconn.ConnectConfig(ctx, r.Legacy.ReplicationConfig()); err != nil {
+		return fmt.Errorf("connect to legacy's server for its log: %w", err)
+	}
+	if r.system, err = pglogrepl.IdentifySystem(ctx, r.conn); err == nil {
+		var timeout []*pgconn.Result
+		if timeout, err = r.conn.Exec(ctx, "SELECT setting FROM pg_settings WHERE name = 'wal_sender_timeout'").ReadAll(); err == nil {
+			r.every = 10 * time.Second
+			if len(timeout) == 1 && len(timeout[0].Rows) == 1 {
+				if ms, err := strconv.Atoi(string(timeout[0].Rows[0][0])); err == nil && ms > 0 {
+					r.every = min(r.every, time.Duration(ms)*time.Millisecond/3)
+				}
+			}
+		}
+	}
+	if err != nil {
+		r.close(ctx)
+		return fmt.Errorf("ask legacy's server about itself: %w", err)
+	}
+	return nil
+}
+
+func (r *run) close(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	_ = r.conn.Close(ctx)
+}
+
+func (r *run) from(ctx context.Context, p Progress) error {
+	if err := unread(ctx, r.Legacy); err != nil {
+		return err
+	}
+	err := pglogrepl.StartReplication(ctx, r.conn, p.Slot, p.Resume, pglogrepl.StartReplicationOptions{
+		Mode: pglogrepl.LogicalReplication, PluginArgs: []string{"proto_version '1'", "publication_names '" + p.Slot + "'", "messages 'true'"},
+	})
+	if err != nil {
+		return lostBy(ctx, fmt.Errorf("read the replication slot %s: %w", p.Slot, err), r.Legacy, p, r.system)
+	}
+	r.meter.p = p
+	out, beat := newQueue(r.Memory), make(chan struct{}, 1)
+	reader := &stream{legacy: r.Legacy, conn: r.conn, out: out, beat: beat, meter: &r.meter, limit: r.Memory, dir: r.Dir, p: p, decode: decoder{legacy: r.Legacy}}
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return reader.run(gctx) })
+	g.Go(func() error { return answer(gctx, r.conn, r.every, beat, r.meter.saved) })
+	g.Go(func() error { return r.apply(gctx, p, out, beat) })
+	g.Go(func() error { return r.watch(gctx, p) })
+	err = g.Wait()
+	out.close()
+	var gone *LostError
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.As(err, &gone):
+		return err
+	}
+	r.meter.set(func() { p = r.meter.p })
+	return lostBy(ctx, err, r.Legacy, p, r.system)
+}
+
+// apply brings batches to the target, and saves how far it came.
+func (r *run) apply(ctx context.Context, p Progress, in *queue, beat chan struct{}) error {
+	a := &applier{
+		Capture: r.Capture, meter: &r.meter, sweeps: p.Sweeps,
+		repairer: repair.Repairer{Locker: r.Legacy, Target: r.Target, NotAfter: r.NotAfter, OnAhead: r.OnAhead},
+	}
+	unsaved, last := false, time.Now()
+	for {
+		b, err := r.next(ctx, in, len(a.sweeps) > 0 || unsaved)
+		if err != nil {
+			return err
+		}
+		if !b.empty() {
+			err := a.batch(ctx, &b)
+			if b.alone != nil {
+				b.alone.close()
+			}
+			if err != nil {
+				return err
+			}
+			failpoint.Here("capture.applied")
+			p, unsaved = b.after, true
+			r.meter.waiting.Add(-b.rows)
+			r.meter.applied.Add(b.rows)
+			if p.Fence != "" {
+				a.memory.forget()
+			}
+		}
+		swept, err := a.due(ctx)
+		if err != nil {
+			return err
+		}
+		unsaved = unsaved || swept
+		if !unsaved || in.waiting() && time.Since(last) < savePeriod {
+			continue
+		}
+		// [capture-progress]: only after the target has it.
+		p.Sweeps = a.sweeps
+		if err := r.Ledger.Save(ctx, p); err != nil {
+			return fmt.Errorf("save how far capture came: %w", err)
+		}
+		failpoint.Here("capture.saved")
+		r.meter.set(func() { r.meter.p = p })
+		unsaved, last = false, time.Now()
+		signal(beat)
+		r.Report(r.meter.status(time.Now()))
+	}
+}
+
+// next waits for a batch; for a short time if there is other work.
+func (r *run) next(ctx context.Context, in *queue, briefly bool) (batch, error) {
+	if !briefly {
+		return in.take(ctx)
+	}
+	wait, cancel := context.WithTimeout(ctx, savePeriod)
+	defer cancel()
+	b, err := in.take(wait)
+	if err != nil && ctx.Err() == nil {
+		err = nil
+	}
+	return b, err
+}
+
+// watch looks after the slot.
+func (r *run) watch(ctx context.Context, p Progress) error {
+	tick := time.NewTicker(r.Beat)
+	defer tick.Stop()
+	at := r.meter.saved()
+	for {
+		s, err := intact(ctx, r.Legacy, p)
+		if err != nil {
+			return err
+		}
+		r.meter.set(func() { r.meter.slot = s })
+		if limit := r.limit(s); limit > 0 && s.held > limit {
+			return r.giveUp(ctx, p, s.held, limit)
+		}
+		// On a quiet table of a busy server nothing else would let the slot advance.
+		if now := r.meter.saved(); now == at && r.meter.waiting.Load() == 0 {
+			if err := r.Legacy.Beat(ctx); err != nil {
+				return err
+			}
+		}
+		at = r.meter.saved()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// limit is how much log the slot may hold; 0: any.
+func (r *run) limit(s slot) int64 {
+	limit := r.MaxHeld
+	if s.safe >= 0 {
+		own := int64(giveUpShare * float64(s.held+s.safe))
+		if limit == 0 || own < limit {
+			limit = own
+		}
+	}
+	return limit
+}
+
+// giveUp removes the slot before it fills the disk, or is invalidated: the log belongs to legacy's owner.
+//
+// [capture-bounded]: the migration is unclean first.
+func (r *run) giveUp(ctx context.Context, p Progress, held, limit int64) error {
+	why := fmt.Sprintf("legacy's server held %d MiB of log for the slot %s, where %d MiB are the limit: it was given up", held>>20, p.Slot, limit>>20)
+	if err := r.Ledger.Unclean(ctx, why); err != nil {
+		return fmt.Errorf("mark the migration unclean: %w", err)
+	}
+	return &givenUp{lost(why)}
+}
+
+// givenUp is a LostError whose slot is still to be removed.
+type givenUp struct{ error }
+
+func (g *givenUp) Unwrap() error { return g.error }

@@ -1,0 +1,84 @@
+package capture
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+)
+
+// Status is what capture does now.
+type Status struct {
+	Progress  Progress
+	LagBytes  int64         // of log that is not applied yet
+	Lag       time.Duration // age of the newest commit that was applied, while there are later ones
+	Waiting   int64         // rows that were read and are not applied
+	Applied   int64         // rows that were applied since the start
+	HeldBytes int64         // of log that the server keeps for the slot
+	SafeBytes int64         // that it may still write before it gives the slot up; -1: no limit
+	Locked    int64         // rows that had to be read under their locks
+	Refused   int64         // records that the target can't store
+	Skipped   int64         // changes that are not for the target: before the first barrier, and behind a fence
+	Foreign   int64         // changes of other tables
+	LastError string        // of a target that fails; "" once it has recovered. It has no value of a record
+}
+
+// meter counts.
+type meter struct {
+	waiting, applied, locked, refused, skipped, foreign atomic.Int64
+	end                                                 atomic.Uint64 // of the server's log
+	idle                                                atomic.Uint64 // up to where it has nothing for this slot
+
+	mu   sync.Mutex
+	p    Progress // that is saved
+	slot slot
+	err  string
+}
+
+func (m *meter) server(end pglogrepl.LSN) {
+	for {
+		was := m.end.Load()
+		if uint64(end) <= was || m.end.CompareAndSwap(was, uint64(end)) {
+			return
+		}
+	}
+}
+
+func (m *meter) read(t *transaction) { m.waiting.Add(t.changes) }
+
+func (m *meter) saved() pglogrepl.LSN {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.p.Resume
+}
+
+func (m *meter) set(change func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	change()
+}
+
+func (m *meter) failed(err error) {
+	m.set(func() {
+		m.err = ""
+		if err != nil {
+			m.err = err.Error()
+		}
+	})
+}
+
+// status is the present one. now is the time of this machine, which is compared with legacy's.
+func (m *meter) status(now time.Time) Status {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := Status{
+		Progress: m.p, Waiting: m.waiting.Load(), Applied: m.applied.Load(), HeldBytes: m.slot.held, SafeBytes: m.slot.safe,
+		Locked: m.locked.Load(), Refused: m.refused.Load(), Skipped: m.skipped.Load(), Foreign: m.foreign.Load(), LastError: m.err,
+	}
+	s.LagBytes = max(0, int64(m.end.Load())-int64(max(m.p.Resume, pglogrepl.LSN(m.idle.Load())))) //nolint:gosec // positions in a log of less than 2^63 bytes
+	if s.LagBytes > 0 && !m.p.Commit.IsZero() {
+		s.Lag = max(0, now.Sub(m.p.Commit))
+	}
+	return s
+}

@@ -1,0 +1,125 @@
+package postgres
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/stranglerfig/migrator/record"
+)
+
+// MarkerKind is what a Marker tells.
+type MarkerKind string
+
+// Kinds of markers.
+const (
+	MarkBarrier MarkerKind = "barrier" // every change before it is older than the barrier's version
+	MarkFence   MarkerKind = "fence"   // the last change that legacy took before the fence is before it
+	MarkLift    MarkerKind = "lift"    // legacy takes writes again behind it
+	MarkEra     MarkerKind = "era"     // changes behind it are of the era
+	MarkBeat    MarkerKind = "beat"    // nothing: it lets a slot advance while the table is quiet
+)
+
+// Marker is a message in legacy's log, which change capture reads in its place among the changes. It is
+// written in the transaction that holds the table's lock: each change commits either before the
+// marker or behind it.
+type Marker struct {
+	Kind    MarkerKind     `json:"kind"`
+	Era     uint32         `json:"era,omitempty"`
+	Attempt string         `json:"attempt,omitempty"` // of a fence or lift
+	Version record.Version `json:"version,omitzero"`  // of a barrier
+}
+
+// CaptureName is the name of the migration's publication and replication slot. A slot's name is one for
+// the whole server and of few characters, so it has a hash of what it leaves out.
+func (l *Legacy) CaptureName() string {
+	var b strings.Builder
+	for _, r := range strings.ToLower(l.name) {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '_' {
+			b.WriteRune(r)
+		} else {
+			b.WriteByte('_')
+		}
+	}
+	sum := sha256.Sum256([]byte(l.pool.Config().ConnConfig.Database + "\x00" + l.name))
+	return fmt.Sprintf("migrator_%.40s_%s", b.String(), hex.EncodeToString(sum[:4]))
+}
+
+// MarkerPrefix is the prefix of the migration's markers.
+func (l *Legacy) MarkerPrefix() string { return "migrator:" + l.name }
+
+// CaptureTable is the quoted name of the table, and its number in the catalog.
+func (l *Legacy) CaptureTable() (name string, oid uint32) {
+	return l.shape.name.Sanitize(), l.shape.oid
+}
+
+// VersionColumn is the name of the migration's version column; "": the versions are positions in the log.
+func (l *Legacy) VersionColumn() string { return l.version }
+
+// ReplicationConfig returns the settings of a connection that reads the log of legacy's database: values are
+// printed as in the store's own sessions.
+func (l *Legacy) ReplicationConfig() *pgconn.Config {
+	config := l.pool.Config().ConnConfig.Config.Copy()
+	config.RuntimeParams["replication"] = "database"
+	config.AfterConnect = nil
+	return config
+}
+
+// CapturedType is the number of the type that a field's column had when the store was opened; 0: the table
+// lacks the column.
+func (l *Legacy) CapturedType(field int) uint32 { return l.shape.columns[field].typ.oid }
+
+// AppendCaptured appends the canonical text of a field's value as the log prints it; false if the log prints
+// this type in another way than a query, so that the row must be read. Its errors contain no value.
+func (l *Legacy) AppendCaptured(dst []byte, field int, raw []byte) ([]byte, bool, error) {
+	c := l.shape.columns[field]
+	if c.output("") != quote(c.name) {
+		return dst, false, nil
+	}
+	dst, err := appendCanonical(dst, c.format, raw)
+	if err != nil {
+		return dst, false, fmt.Errorf("column %q of %s (%s): %w", c.name, l.table(), c.declared, err)
+	}
+	return dst, true, nil
+}
+
+// Beat writes a marker that tells nothing.
+func (l *Legacy) Beat(ctx context.Context) error {
+	err := inTx(ctx, l.pool, pgx.ReadWrite, func(tx pgx.Tx) error { return l.writeMarker(ctx, tx, Marker{Kind: MarkBeat}) })
+	if err != nil {
+		return fmt.Errorf("write a marker into the log of legacy's server: %w", err)
+	}
+	return nil
+}
+
+// mark writes a marker if the migration's changes are captured.
+//
+// [capture-marked]: in the transaction that changes the era or the fence, under the table's lock.
+func (l *Legacy) mark(ctx context.Context, tx pgx.Tx, m Marker) error {
+	captured, err := l.captured(ctx, tx)
+	if err != nil || !captured {
+		return err
+	}
+	return l.writeMarker(ctx, tx, m)
+}
+
+// captured reports whether the migration has a publication: it is made before the slot, and dropped after it.
+func (l *Legacy) captured(ctx context.Context, db rowQuerier) (there bool, err error) {
+	err = db.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_publication WHERE pubname = $1)", l.CaptureName()).Scan(&there)
+	return there, err
+}
+
+func (l *Legacy) writeMarker(ctx context.Context, tx pgx.Tx, m Marker) error {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, "SELECT pg_logical_emit_message(true, $1, $2::text)", l.MarkerPrefix(), string(text))
+	return err
+}
