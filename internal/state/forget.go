@@ -40,6 +40,7 @@ var forgottenTables = []struct{ name, where string }{
 	{"checks", "migration = $1"},
 	{"alerts", "migration = $1"},
 	{"parts", "migration = $1"},
+	{"captures", "migration = $1"},
 	{"fences", "migration = $1"},
 	{"marks", "migration = $1"},
 	{"servers_seen", "migration = $1"},

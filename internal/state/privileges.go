@@ -7,7 +7,7 @@ import (
 )
 
 // readable are the tables that a viewer reads, each row of a migration that it has a grant for.
-var readable = strings.Fields(`alerts approvals backfills buckets bypass checks columns_seen configurations drills epochs evaluations
+var readable = strings.Fields(`alerts approvals backfills buckets bypass captures checks columns_seen configurations drills epochs evaluations
 	fences forgotten history identity incarnations journal leases marks migrations outbox parts reconcile_coverage
 	reconcile_findings reconcile_jobs reconcile_runs reconcile_schedule return_journal returns runbook_runs runbook_steps
 	runbook_verifications schema_version servers servers_seen unreadable windows`)
@@ -23,12 +23,12 @@ var (
 		change_configuration(text,text,text,text,text,boolean,bigint,bigint,text,text,text,jsonb) clear_journal(text,bytea[],bigint[],timestamptz[])
 		close_fields(text) count_unreadable(text,bigint,text) create_migration(text,text,text,text,text,boolean,bigint,bigint,text) doubt_target(text,text)
 		empty_return(text,bigint) evict(text,text,text,boolean) finalize_return(text,bigint) find_target(text,text) forget(text,text,jsonb)
-		give_up_attempt(text,text,text) inject_fault(text,jsonb,bigint) intend(text,bigint,text) leave_aside(text,bigint)
+		give_up_attempt(text,text,text) inject_fault(text,jsonb,bigint) intend(text,bigint,text) journal_captured(text,bytea[],text[],text[]) leave_aside(text,bigint)
 		leave_missing(text,bigint) leave_return(text,bytea[]) lift_fault(text,text) lose_legacy(text,text) lose_target(text,text,text)
 		mark_copied(text,bigint,text,bigint,bytea[]) mark_unclean(text,text) newest_change(text) next_beat(text,text,bigint)
 		note(text,text,text,jsonb) note_alerts(text,jsonb,jsonb,boolean) note_bypass(text,timestamptz,migrator.bypass) note_checks(text,jsonb) note_fence(text,text,text,boolean) note_forget_era(text,bigint)
 		note_parts(text,jsonb,text) note_return(text,text,jsonb) note_return_rate(text,double) note_server() place_mark(text,text)
-		prune(text) prune_findings(text,interval) prune_return(text,integer) raise_beat(text,text,bigint) see_columns(text,text,jsonb)
+		prune(text) prune_findings(text,interval) prune_return(text,integer) raise_beat(text,text,bigint) save_capture(text,jsonb) see_columns(text,text,jsonb)
 		see_columns_again(text,text,text,jsonb) see_servers(text,text,text,text) suspect_state(text,text)
 		transition(text,bigint,text,integer,text,text,jsonb,text,bigint,bigint,bigint,bigint,boolean,boolean)`)
 )

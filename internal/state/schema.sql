@@ -84,6 +84,15 @@ CREATE TABLE migrator.bypass (
     CONSTRAINT bypass_why_check CHECK ((length(why) <= 500))
 );
 
+CREATE TABLE migrator.captures (
+    migration text NOT NULL,
+    progress jsonb NOT NULL,
+    saved_at timestamp with time zone NOT NULL,
+    CONSTRAINT captures_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
+    CONSTRAINT captures_pkey PRIMARY KEY (migration),
+    CONSTRAINT captures_progress_check CHECK (((jsonb_typeof(progress) = 'object'::text) AND (octet_length((progress)::text) <= 65536)))
+);
+
 CREATE TABLE migrator.checks (
     migration text NOT NULL,
     name text NOT NULL,
@@ -1437,6 +1446,31 @@ BEGIN
         FROM (SELECT) one LEFT JOIN (migrator.marks k CROSS JOIN migrator.identity i) ON k.migration = of_migration;
 END $function$;
 
+CREATE OR REPLACE FUNCTION migrator.journal_captured(of_migration text, keys bytea[], versions text[], reasons text[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    PERFORM migrator.require('operator', of_migration);
+    IF cardinality(keys) > 100000 THEN
+        RAISE EXCEPTION 'more than 100000 keys at once' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    -- [journal-serial]: a move waits for this transaction and sees its keys, or this one sees the move.
+    PERFORM FROM migrator.migrations WHERE name = of_migration AND phase IN ('legacy', 'shadow-write', 'dual-read', 'cutover', 'grace') FOR SHARE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no key is journaled behind the fence' USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    -- [journal-version]: the highest one that the target lacks.
+    INSERT INTO migrator.journal AS j (migration, key, version, changes, reason, first_at, last_at)
+        SELECT of_migration, l.key, l.version, 1, left(l.reason, 500), clock_timestamp(), clock_timestamp()
+        FROM unnest(keys, versions, reasons) AS l (key, version, reason)
+        ORDER BY l.key
+        ON CONFLICT (migration, key) DO UPDATE SET
+            version = greatest(j.version, excluded.version), changes = j.changes + 1, reason = excluded.reason, last_at = excluded.last_at;
+END $function$;
+
 CREATE OR REPLACE FUNCTION migrator.journal_keys(of_migration text, keys bytea[], versions text[], changed bigint[], reasons text[])
  RETURNS TABLE(phase text, percent integer, epoch bigint, shadow text, live_phases text[], live_percents integer[])
  LANGUAGE plpgsql
@@ -2440,6 +2474,17 @@ BEGIN
         ARRAY(SELECT r.phase FROM migrator.live_routes(of_migration) r), ARRAY(SELECT r.percent FROM migrator.live_routes(of_migration) r)
         FROM migrator.migrations m WHERE m.name = of_migration;
 END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.save_capture(of_migration text, new_progress jsonb)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT migrator.require('operator', of_migration);
+    INSERT INTO migrator.captures (migration, progress, saved_at) VALUES (of_migration, new_progress, clock_timestamp())
+        ON CONFLICT (migration) DO UPDATE SET progress = excluded.progress, saved_at = excluded.saved_at
+$function$;
 
 CREATE OR REPLACE FUNCTION migrator.see_columns(of_migration text, of_side text, new_changes jsonb)
  RETURNS jsonb

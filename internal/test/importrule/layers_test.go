@@ -53,6 +53,7 @@ var may = rows(map[string]string{
 	"internal/statedb":          words + " dual dual/telemetry internal/pgfail internal/stats/sketch",
 	"internal/state":            tool + " dual dual/telemetry internal/drill internal/pgfail internal/pgserver internal/statedb",
 	"internal/state/backfills":  tool + " internal/backfill internal/statedb",
+	"internal/state/captures":   tool + " internal/capture internal/statedb",
 	"internal/state/drills":     tool + " internal/drill internal/statedb",
 	"internal/state/outbox":     tool + " internal/state internal/state/queue internal/statedb",
 	"internal/state/queue":      "internal/statedb",
