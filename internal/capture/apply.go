@@ -49,13 +49,7 @@ func (a *applier) batch(ctx context.Context, b *batch) error {
 		return nil
 	}
 	// [capture-truncated]: the transaction's own last states first: the sweep takes what is older.
-	if err := b.alone.each(func(states map[record.Key]change) error {
-		items := make([]item, 0, len(states))
-		for key, c := range states {
-			items = append(items, item{key, versioned{c, b.at}})
-		}
-		return a.items(ctx, items)
-	}); err != nil {
+	if err := b.alone.each(func(states map[record.Key]change) error { return a.load(ctx, states, b.at) }); err != nil {
 		return err
 	}
 	if b.alone.truncated || b.alone.partly {

@@ -76,7 +76,7 @@ func (m *meter) status(now time.Time) Status {
 		Progress: m.p, Waiting: m.waiting.Load(), Applied: m.applied.Load(), HeldBytes: m.slot.held, SafeBytes: m.slot.safe,
 		Locked: m.locked.Load(), Refused: m.refused.Load(), Skipped: m.skipped.Load(), Foreign: m.foreign.Load(), LastError: m.err,
 	}
-	s.LagBytes = max(0, int64(m.end.Load())-int64(max(m.p.Resume, pglogrepl.LSN(m.idle.Load())))) //nolint:gosec // positions in a log of less than 2^63 bytes
+	s.LagBytes = max(0, int64(m.end.Load())-int64(max(m.p.Resume, pglogrepl.LSN(m.idle.Load()))))
 	if s.LagBytes > 0 && !m.p.Commit.IsZero() {
 		s.Lag = max(0, now.Sub(m.p.Commit))
 	}

@@ -143,7 +143,7 @@ func create(ctx context.Context, legacy *postgres.Legacy, conn *pgconn.PgConn, s
 		return Progress{}, fmt.Errorf("create the replication slot %s: %w", legacy.CaptureName(), err)
 	}
 	failpoint.Here("capture.slot")
-	p := Progress{System: system.SystemID, Timeline: uint32(system.Timeline), Slot: legacy.CaptureName(), Consistent: at, Resume: at} //nolint:gosec // a positive int32
+	p := Progress{System: system.SystemID, Timeline: uint32(system.Timeline), Slot: legacy.CaptureName(), Consistent: at, Resume: at}
 	p.Publication, err = publication(ctx, legacy)
 	return p, err
 }
@@ -167,7 +167,7 @@ func check(ctx context.Context, legacy *postgres.Legacy, p Progress, system pglo
 	// [capture-progress]: another server, or this one at another time: positions can't be compared.
 	case system.SystemID != p.System:
 		return lost(fmt.Sprintf("legacy's server has the system identifier %s, and had %s", system.SystemID, p.System))
-	case uint32(system.Timeline) != p.Timeline: //nolint:gosec // positive
+	case uint32(system.Timeline) != p.Timeline:
 		return lost(fmt.Sprintf("legacy's server is on timeline %d, and was on %d: it was failed over or restored", system.Timeline, p.Timeline))
 	case err != nil:
 		return err

@@ -157,7 +157,7 @@ func readChange(in *bufio.Reader) (key record.Key, c change, err error) {
 			return "", false
 		}
 		from := len(all) - len(frame) + used
-		frame = frame[used+int(n):] //nolint:gosec // bounded above
+		frame = frame[used+int(n):]
 		return all[from : from+int(n)], true
 	}
 	name, ok := text()

@@ -41,8 +41,13 @@ func (s *stream) run(ctx context.Context) error {
 			s.open.close()
 		}
 	}()
+	// Once for all messages: to watch ctx in each costs as much as to read it.
+	defer context.AfterFunc(ctx, func() { _ = s.conn.Conn().SetDeadline(time.Unix(1, 0)) })()
 	for {
-		message, err := s.conn.ReceiveMessage(ctx)
+		message, err := s.conn.ReceiveMessage(context.Background())
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err != nil {
 			return fmt.Errorf("read legacy's log: %w", err)
 		}
