@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/internal/repair"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -203,7 +202,6 @@ func (r *run) apply(ctx context.Context, p Progress, in *queue, beat chan struct
 			if err != nil {
 				return err
 			}
-			failpoint.Here("capture.applied")
 			p, unsaved = b.after, true
 			r.meter.waiting.Add(-b.rows)
 			r.meter.applied.Add(b.rows)
@@ -224,7 +222,6 @@ func (r *run) apply(ctx context.Context, p Progress, in *queue, beat chan struct
 		if err := r.Ledger.Save(ctx, p); err != nil {
 			return fmt.Errorf("save how far capture came: %w", err)
 		}
-		failpoint.Here("capture.saved")
 		r.meter.set(func() { r.meter.p = p })
 		unsaved, last = false, time.Now()
 		signal(beat)

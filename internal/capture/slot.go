@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/pgfail"
 	"github.com/stranglerfig/migrator/internal/sleep"
@@ -132,7 +131,6 @@ func create(ctx context.Context, legacy *postgres.Legacy, conn *pgconn.PgConn, s
 		}
 		return Progress{}, fmt.Errorf("create the publication of legacy table %s: %w", name, err)
 	}
-	failpoint.Here("capture.published")
 	made, err := pglogrepl.CreateReplicationSlot(ctx, conn, legacy.CaptureName(), "pgoutput",
 		pglogrepl.CreateReplicationSlotOptions{Mode: pglogrepl.LogicalReplication, SnapshotAction: "NOEXPORT_SNAPSHOT"})
 	if err != nil {
@@ -142,7 +140,6 @@ func create(ctx context.Context, legacy *postgres.Legacy, conn *pgconn.PgConn, s
 	if err != nil {
 		return Progress{}, fmt.Errorf("create the replication slot %s: %w", legacy.CaptureName(), err)
 	}
-	failpoint.Here("capture.slot")
 	p := Progress{System: system.SystemID, Timeline: uint32(system.Timeline), Slot: legacy.CaptureName(), Consistent: at, Resume: at}
 	p.Publication, err = publication(ctx, legacy)
 	return p, err
