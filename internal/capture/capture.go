@@ -155,7 +155,14 @@ func (r *run) from(ctx context.Context, p Progress) error {
 	if err := unread(ctx, r.Legacy); err != nil {
 		return err
 	}
-	err := pglogrepl.StartReplication(ctx, r.conn, p.Slot, p.Resume, pglogrepl.StartReplicationOptions{
+	secret, err := r.Legacy.MarkerSecret(ctx)
+	if err != nil {
+		return err
+	}
+	if secret == "" {
+		return lost("legacy's database no longer notes that changes are captured: markers are missing")
+	}
+	err = pglogrepl.StartReplication(ctx, r.conn, p.Slot, p.Resume, pglogrepl.StartReplicationOptions{
 		Mode: pglogrepl.LogicalReplication, PluginArgs: []string{"proto_version '1'", "publication_names '" + p.Slot + "'", "messages 'true'"},
 	})
 	if err != nil {
@@ -163,7 +170,7 @@ func (r *run) from(ctx context.Context, p Progress) error {
 	}
 	r.meter.p = p
 	out, beat := newQueue(r.Memory), make(chan struct{}, 1)
-	reader := &stream{legacy: r.Legacy, conn: r.conn, out: out, beat: beat, meter: &r.meter, limit: r.Memory, dir: r.Dir, p: p, decode: decoder{legacy: r.Legacy}}
+	reader := &stream{legacy: r.Legacy, conn: r.conn, out: out, beat: beat, meter: &r.meter, limit: r.Memory, dir: r.Dir, secret: secret, p: p, decode: decoder{legacy: r.Legacy}}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return reader.run(gctx) })
 	g.Go(func() error { return answer(gctx, r.conn, r.every, beat, r.meter.saved) })

@@ -119,7 +119,7 @@ func create(ctx context.Context, legacy *postgres.Legacy, conn *pgconn.PgConn, s
 	if err := checkTable(ctx, legacy); err != nil {
 		return Progress{}, err
 	}
-	// Both are remains of a process that ended before it saved what it had made.
+	// All are remains of a process that ended before it saved what it had made.
 	if err := drop(ctx, legacy); err != nil {
 		return Progress{}, err
 	}
@@ -130,6 +130,10 @@ func create(ctx context.Context, legacy *postgres.Legacy, conn *pgconn.PgConn, s
 			err = hint.With(err, hint.Hint{Text: "let the table's owner do it, or GRANT CREATE ON DATABASE ... TO the role that owns the table"})
 		}
 		return Progress{}, fmt.Errorf("create the publication of legacy table %s: %w", name, err)
+	}
+	// Markers from before the slot are not read: those of the time in between do no harm.
+	if err := legacy.BeginCapture(ctx); err != nil {
+		return Progress{}, err
 	}
 	made, err := pglogrepl.CreateReplicationSlot(ctx, conn, legacy.CaptureName(), "pgoutput",
 		pglogrepl.CreateReplicationSlotOptions{Mode: pglogrepl.LogicalReplication, SnapshotAction: "NOEXPORT_SNAPSHOT"})
@@ -220,7 +224,7 @@ func unread(ctx context.Context, legacy *postgres.Legacy) error {
 	}
 }
 
-// drop removes the slot, then the publication.
+// drop removes the slot, the publication, and what makes the store write markers.
 func drop(ctx context.Context, legacy *postgres.Legacy) error {
 	s, err := readSlot(ctx, legacy)
 	switch {
@@ -239,7 +243,7 @@ func drop(ctx context.Context, legacy *postgres.Legacy) error {
 	if _, err := legacy.Pool().Exec(ctx, "DROP PUBLICATION IF EXISTS "+pgx.Identifier{legacy.CaptureName()}.Sanitize()); err != nil {
 		return fmt.Errorf("drop the publication %s: %w", legacy.CaptureName(), err)
 	}
-	return nil
+	return legacy.EndCapture(ctx)
 }
 
 // lostBy makes a LostError of an error of the stream that means that.

@@ -27,6 +27,7 @@ type stream struct {
 	limit int    // of a transaction in memory
 	dir   string // for larger ones
 
+	secret    string   // of the migration's markers
 	p         Progress // behind the last commit that was read
 	decode    decoder
 	row       rowChange
@@ -277,7 +278,12 @@ func (s *stream) marker(m *pglogrepl.LogicalDecodingMessage) error {
 	}
 	var mark postgres.Marker
 	if err := json.Unmarshal(m.Content, &mark); err != nil {
-		return fmt.Errorf("read legacy's log: a marker that can't be read: %w", err)
+		s.meter.foreign.Add(1)
+		return nil
+	}
+	if mark.Secret != s.secret {
+		s.meter.foreign.Add(1) // another program's: every role may write messages
+		return nil
 	}
 	s.open.markers = append(s.open.markers, mark)
 	return nil

@@ -2,9 +2,11 @@ package postgres
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -34,6 +36,7 @@ type Marker struct {
 	Era     uint32         `json:"era,omitempty"`
 	Attempt string         `json:"attempt,omitempty"` // of a fence or lift
 	Version record.Version `json:"version,omitzero"`  // of a barrier
+	Secret  string         `json:"secret"`            // of the migration: every role may write messages into the log
 }
 
 // CaptureName is the name of the migration's publication and replication slot. A slot's name is one for
@@ -89,9 +92,54 @@ func (l *Legacy) AppendCaptured(dst []byte, field int, raw []byte) ([]byte, bool
 	return dst, true, nil
 }
 
+// captureSQL makes the table of the migrations whose changes are captured. No other role may read it.
+const captureSQL = `
+CREATE TABLE IF NOT EXISTS migrator_legacy.capture (
+	name text PRIMARY KEY REFERENCES migrator_legacy.migration ON DELETE CASCADE,
+	secret text NOT NULL
+);
+COMMENT ON TABLE migrator_legacy.capture IS 'migrations whose changes are captured, with the secret of their markers in the log';
+REVOKE ALL ON migrator_legacy.capture FROM PUBLIC;
+`
+
+// BeginCapture makes the store write markers from now on.
+func (l *Legacy) BeginCapture(ctx context.Context) error {
+	_, err := l.pool.Exec(ctx, "INSERT INTO migrator_legacy.capture (name, secret) VALUES ($1, $2) ON CONFLICT DO NOTHING", l.name, rand.Text())
+	if err != nil {
+		err = fmt.Errorf("note in legacy's database that changes are captured: %w", asNotInstalled(err))
+	}
+	return err
+}
+
+// EndCapture makes it write none.
+func (l *Legacy) EndCapture(ctx context.Context) error {
+	_, err := l.pool.Exec(ctx, "DELETE FROM migrator_legacy.capture WHERE name = $1", l.name)
+	if err != nil {
+		err = fmt.Errorf("note in legacy's database that changes are captured no longer: %w", asNotInstalled(err))
+	}
+	return err
+}
+
+// MarkerSecret is what the migration's own markers have; "": its changes are not captured.
+func (l *Legacy) MarkerSecret(ctx context.Context) (string, error) {
+	secret, err := l.secret(ctx, l.pool)
+	if err != nil {
+		err = fmt.Errorf("read the secret of markers in legacy's log: %w", err)
+	}
+	return secret, err
+}
+
+func (l *Legacy) secret(ctx context.Context, db rowQuerier) (secret string, err error) {
+	err = db.QueryRow(ctx, "SELECT secret FROM migrator_legacy.capture WHERE name = $1", l.name).Scan(&secret)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", nil
+	}
+	return secret, asNotInstalled(err)
+}
+
 // Beat writes a marker that tells nothing.
 func (l *Legacy) Beat(ctx context.Context) error {
-	err := inTx(ctx, l.pool, pgx.ReadWrite, func(tx pgx.Tx) error { return l.writeMarker(ctx, tx, Marker{Kind: MarkBeat}) })
+	err := inTx(ctx, l.pool, pgx.ReadWrite, func(tx pgx.Tx) error { return l.mark(ctx, tx, Marker{Kind: MarkBeat}) })
 	if err != nil {
 		return fmt.Errorf("write a marker into the log of legacy's server: %w", err)
 	}
@@ -101,21 +149,10 @@ func (l *Legacy) Beat(ctx context.Context) error {
 // mark writes a marker if the migration's changes are captured.
 //
 // [capture-marked]: in the transaction that changes the era or the fence, under the table's lock.
-func (l *Legacy) mark(ctx context.Context, tx pgx.Tx, m Marker) error {
-	captured, err := l.captured(ctx, tx)
-	if err != nil || !captured {
+func (l *Legacy) mark(ctx context.Context, tx pgx.Tx, m Marker) (err error) {
+	if m.Secret, err = l.secret(ctx, tx); err != nil || m.Secret == "" {
 		return err
 	}
-	return l.writeMarker(ctx, tx, m)
-}
-
-// captured reports whether the migration has a publication: it is made before the slot, and dropped after it.
-func (l *Legacy) captured(ctx context.Context, db rowQuerier) (there bool, err error) {
-	err = db.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_publication WHERE pubname = $1)", l.CaptureName()).Scan(&there)
-	return there, err
-}
-
-func (l *Legacy) writeMarker(ctx context.Context, tx pgx.Tx, m Marker) error {
 	text, err := json.Marshal(m)
 	if err != nil {
 		return err

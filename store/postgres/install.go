@@ -13,7 +13,7 @@ import (
 
 // installed is the number of the schema that this program installs. A greater
 // one in the database belongs to a newer program.
-const installed = 3
+const installed = 4
 
 var errNotInstalled = hint.Errorf(hint.Hint{Do: hint.Apply}, "migrator's schema is not installed in the legacy database, or not for this migration")
 
@@ -65,10 +65,10 @@ func (l *Legacy) installSchema(ctx context.Context, tx pgx.Tx) error {
 		if number == installed {
 			return nil
 		}
-		_, err := tx.Exec(ctx, aliveSQL(legacyAlive)+replaySQL+setAsideSQL+fmt.Sprintf("UPDATE migrator_legacy.schema SET number = %d", installed))
+		_, err := tx.Exec(ctx, aliveSQL(legacyAlive)+replaySQL+setAsideSQL+captureSQL+fmt.Sprintf("UPDATE migrator_legacy.schema SET number = %d", installed))
 		return err
 	}
-	_, err := tx.Exec(ctx, schemaSQL+aliveSQL(legacyAlive)+replaySQL+setAsideSQL+versionFunctions+fenceFunction)
+	_, err := tx.Exec(ctx, schemaSQL+aliveSQL(legacyAlive)+replaySQL+setAsideSQL+captureSQL+versionFunctions+fenceFunction)
 	return err
 }
 
@@ -104,7 +104,7 @@ COMMENT ON SCHEMA migrator_legacy IS 'migrator: versions of writes, and the fenc
 GRANT USAGE ON SCHEMA migrator_legacy TO PUBLIC;
 
 CREATE TABLE migrator_legacy.schema (number int NOT NULL);
-INSERT INTO migrator_legacy.schema VALUES (3);
+INSERT INTO migrator_legacy.schema VALUES (4);
 GRANT SELECT ON migrator_legacy.schema TO PUBLIC;
 
 CREATE TABLE migrator_legacy.migration (

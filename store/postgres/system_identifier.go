@@ -70,8 +70,8 @@ func (l *Legacy) RaiseEra(ctx context.Context, above record.Version) (era uint32
 		era, err = l.raiseEra(ctx, tx, above)
 		return err
 	}
-	var captured bool
-	if captured, err = l.captured(ctx, l.pool); err == nil && captured {
+	var secret string
+	if secret, err = l.secret(ctx, l.pool); err == nil && secret != "" {
 		// [capture-marked]: a change that commits between the new era and its marker would be brought at the
 		// era before, and be refused by what a writer has stamped since.
 		err = l.locked(ctx, tableLockTimeout, "SHARE", raise)

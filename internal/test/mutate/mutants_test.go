@@ -293,6 +293,13 @@ local now`,
 		pkg: "internal/capture", run: "^TestBehindAFenceNothingIsApplied$",
 	},
 	{
+		rule: "capture-marked", what: "another program's message is a marker",
+		file: "internal/capture/stream.go",
+		old:  `	if mark.Secret != s.secret {`,
+		new:  `	if mark.Kind == "" {`,
+		pkg:  "internal/capture", run: "^TestBehindAFenceNothingIsApplied$",
+	},
+	{
 		rule: "capture-fenced", what: "copies are applied",
 		file: "internal/capture/stream.go",
 		old:  `s.p.Era != 0 && s.p.Fence == ""`,
