@@ -299,3 +299,24 @@ func TestOneProcessCaptures(t *testing.T) {
 		t.Errorf("status: %+v", s)
 	}
 }
+
+// A migration that is forgotten leaves no slot: it would keep legacy's log for good.
+func TestForgettingTheMigrationRemovesTheSlot(t *testing.T) {
+	t.Parallel()
+	p := pairtest.New(t, pairtest.Options{})
+	r := begin(t, p, nil)
+	if err := p.Legacy.Uninstall(t.Context()); err == nil {
+		t.Error("the slot of a capture that runs was dropped")
+	}
+	p.FillSimple(t, 1, 5)
+	r.same()
+	if err := r.end(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the migration to be removed", func() bool { return p.Legacy.Uninstall(t.Context()) == nil })
+	var left int
+	if err := p.SQL.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1) + (SELECT count(*) FROM pg_publication)
+		+ (SELECT count(*) FROM pg_namespace WHERE nspname = 'migrator_legacy')`, p.Legacy.CaptureName()).Scan(&left); err != nil || left != 0 {
+		t.Errorf("%d traces are left (%v)", left, err)
+	}
+}

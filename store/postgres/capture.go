@@ -160,3 +160,12 @@ func (l *Legacy) mark(ctx context.Context, tx pgx.Tx, m Marker) (err error) {
 	_, err = tx.Exec(ctx, "SELECT pg_logical_emit_message(true, $1, $2::text)", l.MarkerPrefix(), string(text))
 	return err
 }
+
+// dropCapture removes the slot, which else would keep legacy's log for good, and the publication.
+func (l *Legacy) dropCapture(ctx context.Context, tx pgx.Tx) error {
+	if _, err := tx.Exec(ctx, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1 AND database = current_database() AND plugin = 'pgoutput'", l.CaptureName()); err != nil {
+		return fmt.Errorf("drop the replication slot %s: %w", l.CaptureName(), err)
+	}
+	_, err := tx.Exec(ctx, "DROP PUBLICATION IF EXISTS "+quote(l.CaptureName()))
+	return err
+}

@@ -53,14 +53,15 @@ func (f *legacyForgetter) refusal(attempt *string, aside int64) (fence, kept err
 // traces reads what there is; there is false if the migration is not in the schema.
 func (f *legacyForgetter) traces(ctx context.Context, db queryer) (list []store.Trace, there bool, err error) {
 	rows, err := db.Query(ctx, `SELECT m.attempt, (SELECT count(*) FROM migrator_legacy.set_aside WHERE name = $1), (SELECT count(*) FROM migrator_legacy.lifted WHERE name = $1),
-			(SELECT count(*) FROM pg_trigger WHERE starts_with(tgname::text, $2)), NOT EXISTS (SELECT FROM migrator_legacy.migration WHERE name <> $1)
+			(SELECT count(*) FROM pg_trigger WHERE starts_with(tgname::text, $2)),
+			(SELECT count(*) FROM pg_replication_slots WHERE slot_name = $4 AND database = current_database()) + (SELECT count(*) FROM pg_publication WHERE pubname = $4), NOT EXISTS (SELECT FROM migrator_legacy.migration WHERE name <> $1)
 		FROM (SELECT 1) one LEFT JOIN migrator_legacy.migration m ON m.name = $1 WHERE m.name IS NOT NULL OR to_regclass($3) IS NOT NULL
-			OR EXISTS (SELECT FROM migrator_legacy.set_aside WHERE name = $1)`, f.l.name, fenceOwner(f.l.name), f.l.era())
+			OR EXISTS (SELECT FROM migrator_legacy.set_aside WHERE name = $1)`, f.l.name, fenceOwner(f.l.name), f.l.era(), f.l.CaptureName())
 	if err == nil {
 		var attempt *string
-		var aside, lifted, triggers int64
+		var aside, lifted, triggers, captured int64
 		var last bool
-		_, err = pgx.ForEachRow(rows, []any{&attempt, &aside, &lifted, &triggers, &last}, func() error {
+		_, err = pgx.ForEachRow(rows, []any{&attempt, &aside, &lifted, &triggers, &captured, &last}, func() error {
 			there = true
 			fence, kept := f.refusal(attempt, aside)
 			text := func(err error) string {
@@ -72,6 +73,7 @@ func (f *legacyForgetter) traces(ctx context.Context, db queryer) (list []store.
 			list = []store.Trace{
 				{What: "triggers of the fence on the table, which then takes writes again", Count: triggers, Refused: text(fence)},
 				{What: "records that a rollback set aside (migrator_legacy.set_aside)", Count: aside, Refused: text(kept)},
+				{What: "replication slot and publication of change capture", Count: captured},
 				{What: "attempts of the fence that are over (migrator_legacy.lifted)", Count: lifted},
 				{What: "the migration's row and mark (migrator_legacy.migration, alive), and the sequence of its era", Count: 1},
 			}
@@ -261,6 +263,9 @@ func (f *legacyForgetter) forget(ctx context.Context, wait time.Duration) error 
 			return err
 		}
 		if err := l.dropFences(ctx, tx); err != nil {
+			return err
+		}
+		if err := l.dropCapture(ctx, tx); err != nil {
 			return err
 		}
 		for _, table := range []string{"alive", "set_aside"} {
