@@ -281,7 +281,7 @@ func (s *stream) marker(m *pglogrepl.LogicalDecodingMessage) error {
 		s.meter.foreign.Add(1)
 		return nil
 	}
-	if mark.Secret != s.secret {
+	if mark.Proof != s.secret {
 		s.meter.foreign.Add(1) // another program's: every role may write messages
 		return nil
 	}

@@ -36,7 +36,7 @@ type Marker struct {
 	Era     uint32         `json:"era,omitempty"`
 	Attempt string         `json:"attempt,omitempty"` // of a fence or lift
 	Version record.Version `json:"version,omitzero"`  // of a barrier
-	Secret  string         `json:"secret"`            // of the migration: every role may write messages into the log
+	Proof   string         `json:"proof"`             // of the migration: every role may write messages into the log
 }
 
 // CaptureName is the name of the migration's publication and replication slot. A slot's name is one for
@@ -150,7 +150,7 @@ func (l *Legacy) Beat(ctx context.Context) error {
 //
 // [capture-marked]: in the transaction that changes the era or the fence, under the table's lock.
 func (l *Legacy) mark(ctx context.Context, tx pgx.Tx, m Marker) (err error) {
-	if m.Secret, err = l.secret(ctx, tx); err != nil || m.Secret == "" {
+	if m.Proof, err = l.secret(ctx, tx); err != nil || m.Proof == "" {
 		return err
 	}
 	text, err := json.Marshal(m)

@@ -295,7 +295,7 @@ local now`,
 	{
 		rule: "capture-marked", what: "another program's message is a marker",
 		file: "internal/capture/stream.go",
-		old:  `	if mark.Secret != s.secret {`,
+		old:  `	if mark.Proof != s.secret {`,
 		new:  `	if mark.Kind == "" {`,
 		pkg:  "internal/capture", run: "^TestBehindAFenceNothingIsApplied$",
 	},
