@@ -62,10 +62,12 @@ func TestReportEscapesTexts(t *testing.T) {
 		change func(*Report)
 		want   string
 	}{
-		{func(r *Report) {
-			r.FaultTargets = []FaultTarget{{Instance: "a", Executed: 3}, {Instance: "b", Armed: true}, {Instance: "c"}, {Instance: "own", About: loadAbout, Executed: 9}}
+		{
+			func(r *Report) {
+				r.FaultTargets = []FaultTarget{{Instance: "a", Executed: 3}, {Instance: "b", Armed: true}, {Instance: "c"}, {Instance: "own", About: loadAbout, Executed: 9}}
+			},
+			"application 1 instance of 3 met the fault: a (3 operations); b had no operation that it applies to; c did not take the fault up",
 		},
-			"application 1 instance of 3 met the fault: a (3 operations); b had no operation that it applies to; c did not take the fault up"},
 		{func(r *Report) { r.FaultTargets = nil }, "application no instance of the application was live"},
 		{func(r *Report) { r.Ledger.StaleReads = nil }, "stale reads not watched"},
 		{func(r *Report) { r.Ledger.StaleReads, r.Ledger.Watched = new(int64), 7 }, "stale reads 0 of 7 that were watched"},

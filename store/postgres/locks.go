@@ -91,6 +91,7 @@ func (l *Legacy) tryLocked(ctx context.Context, left, wait time.Duration, mode s
 		return do(tx)
 	})
 }
+
 func setLockTimeout(ctx context.Context, tx pgx.Tx, d time.Duration) error {
 	_, err := tx.Exec(ctx, "SELECT set_config('lock_timeout', $1, true)", milliseconds(d))
 	return err
