@@ -60,6 +60,9 @@ func TestFenceHasNoGap(t *testing.T) {
 		`MERGE INTO products p USING (SELECT 1 AS id) s ON s.id = p.id WHEN MATCHED THEN DELETE`,
 		`DELETE FROM shops`,
 	} {
+		if strings.HasPrefix(sql, "MERGE") && d.older(15) {
+			continue
+		}
 		conn, err := pgx.Connect(d.ctx, d.url)
 		d.ok(err)
 		_, err = conn.Exec(d.ctx, sql)

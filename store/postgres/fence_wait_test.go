@@ -40,6 +40,11 @@ func (d *database) await(what, condition string, args ...any) {
 	}
 }
 
+// older reports that the server is older than this major version, which a part of a test needs.
+func (d *database) older(major int) bool {
+	return d.text(fmt.Sprintf("SELECT (current_setting('server_version_num')::int / 10000 < %d)::text", major)) == "true"
+}
+
 // TestFenceStartsItsEraAfterOpenWriters: a writer that has locked the table may write
 // again while the fence waits for it. That version must be of the era before the fence:
 // in the fence's era it would be newer than a replay of the target's writes. So
