@@ -196,7 +196,7 @@ with_brew() {
 }
 
 if [ "${1:-}" = clean ]; then # not migrator's own files in a user's cache
-	rm -rf "$cache/deb" "$cache/prometheus" "$cache/alertmanager" "$cache/pgbouncer" "$cache/pgdata" "$cache/apt" "$cache"/*.new "$cache/deps.lock"
+	rm -rf "$cache/deb" "$cache/matrix" "$cache/prometheus" "$cache/alertmanager" "$cache/pgbouncer" "$cache/pgdata" "$cache/apt" "$cache"/*.new "$cache/deps.lock"
 	rmdir "$cache" 2>/dev/null || true
 	for base in "/tmp/migrator-$(id -u)" "/dev/shm/migrator-$(id -u)"; do # unless a run has them now
 		[ "$(ls "$base" 2>/dev/null)" != lock ] || rm -rf "$base"
