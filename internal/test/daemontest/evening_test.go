@@ -207,12 +207,18 @@ func (n *night) awaitFor(what string, holds func() bool) {
 	n.t.Logf("%s: %s", time.Now().Format(time.TimeOnly), what)
 }
 
-// fires waits until all these alerts fire at once or have fired.
+// fires waits until all these alerts have fired, and people have heard of them: Alertmanager says nothing of an alert
+// that is resolved while it still waits for others of its group.
 func (n *night) fires(names ...string) {
 	n.t.Helper()
 	n.awaitFor("firing "+strings.Join(names, ", "), func() bool {
 		all, err := n.ask(fired)
 		return err == nil && !slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(all, name) })
+	})
+	n.awaitFor("people to hear of "+strings.Join(names, ", "), func() bool {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return !slices.ContainsFunc(names, func(a string) bool { return !n.heard["page"][a] && !n.heard["warn"][a] && !n.heard["outside"][a] })
 	})
 }
 
@@ -251,11 +257,6 @@ func (n *night) ends(phase phases.Phase, names ...string) {
 	if err != nil || !slices.Equal(all, want) {
 		n.t.Errorf("fired have %v (%v), want %v\n%s", all, err, want, n.d.logText())
 	}
-	n.awaitFor("people to hear of it", func() bool {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		return n.heard["outside"]["Watchdog"] && !slices.ContainsFunc(names, func(a string) bool { return !n.heard["page"][a] && !n.heard["warn"][a] })
-	})
 	if s := n.d.status(); s.Status.Route.Phase != phase {
 		n.t.Errorf("it is on %s (%s), want %s", s.Status.Route, s.Status.LastReason, phase)
 	}
