@@ -91,32 +91,38 @@ func newConfigSettings(c *cli) *cobra.Command {
 		Short: "Show the settings and where each may be set",
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			s := c.settings
-			if s.StateURL != "" {
-				s.StateURL = "(set)"
-			}
-			if s.AlertsToken != "" {
-				s.AlertsToken = "(set)"
-			}
-			rows := [][]string{
-				{"SETTING", "VALUE", "VARIABLE", "FLAG"},
-				{"settings", cmp.Or(c.settingsFrom, "-"), "MIGRATOR_SETTINGS", "--settings"},
-				{"file", cmp.Or(s.File, "-"), "MIGRATOR_FILE", "--file"},
-				{"state_url", cmp.Or(s.StateURL, "-"), "MIGRATOR_STATE_URL", "-"},
-				{"state_url_file", cmp.Or(s.StateURLFile, "-"), "MIGRATOR_STATE_URL_FILE", "--state-url-file"},
-				{"output", s.Output, "MIGRATOR_OUTPUT", "--output"},
-				{"log_level", s.LogLevel, "MIGRATOR_LOG_LEVEL", "--log-level"},
-				{"log_format", s.LogFormat, "MIGRATOR_LOG_FORMAT", "--log-format"},
-				{"listen", s.Listen, "MIGRATOR_LISTEN", "--listen (serve)"},
-				{"listen_anywhere", strconv.FormatBool(s.ListenAnywhere), "MIGRATOR_LISTEN_ANYWHERE", "--listen-anywhere (serve, worker)"},
-				{"alerts_token", cmp.Or(s.AlertsToken, "-"), "MIGRATOR_ALERTS_TOKEN", "-"},
-				{"alerts_token_file", cmp.Or(s.AlertsTokenFile, "-"), "MIGRATOR_ALERTS_TOKEN_FILE", "-"},
-			}
-			values := map[string]string{}
-			for _, row := range rows[1:] {
-				values[row[0]] = row[1]
-			}
+			values, rows := c.shownSettings()
 			return c.show(values, func() { c.table(rows) })
 		},
 	}
+}
+
+// shownSettings are the settings without URLs and tokens, and the table of where each may be set.
+func (c *cli) shownSettings() (values map[string]string, rows [][]string) {
+	s := c.settings
+	if s.StateURL != "" {
+		s.StateURL = "(set)"
+	}
+	if s.AlertsToken != "" {
+		s.AlertsToken = "(set)"
+	}
+	rows = [][]string{
+		{"SETTING", "VALUE", "VARIABLE", "FLAG"},
+		{"settings", cmp.Or(c.settingsFrom, "-"), "MIGRATOR_SETTINGS", "--settings"},
+		{"file", cmp.Or(s.File, "-"), "MIGRATOR_FILE", "--file"},
+		{"state_url", cmp.Or(s.StateURL, "-"), "MIGRATOR_STATE_URL", "-"},
+		{"state_url_file", cmp.Or(s.StateURLFile, "-"), "MIGRATOR_STATE_URL_FILE", "--state-url-file"},
+		{"output", s.Output, "MIGRATOR_OUTPUT", "--output"},
+		{"log_level", s.LogLevel, "MIGRATOR_LOG_LEVEL", "--log-level"},
+		{"log_format", s.LogFormat, "MIGRATOR_LOG_FORMAT", "--log-format"},
+		{"listen", s.Listen, "MIGRATOR_LISTEN", "--listen (serve)"},
+		{"listen_anywhere", strconv.FormatBool(s.ListenAnywhere), "MIGRATOR_LISTEN_ANYWHERE", "--listen-anywhere (serve, worker)"},
+		{"alerts_token", cmp.Or(s.AlertsToken, "-"), "MIGRATOR_ALERTS_TOKEN", "-"},
+		{"alerts_token_file", cmp.Or(s.AlertsTokenFile, "-"), "MIGRATOR_ALERTS_TOKEN_FILE", "-"},
+	}
+	values = map[string]string{}
+	for _, row := range rows[1:] {
+		values[row[0]] = row[1]
+	}
+	return values, rows
 }

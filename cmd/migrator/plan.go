@@ -102,14 +102,19 @@ func (c *cli) printChecks(checks []store.Check) {
 }
 
 func newDoctor(c *cli) *cobra.Command {
-	return &cobra.Command{
+	var bundle string
+	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check settings, stores and state of a running migration",
 		Long: `Repeats the checks of plan and adds those of a running migration: lapsed leases,
 journaled keys, an interrupted fence, a migration file that differs from the applied
 one, messages that wait, no daemon, and what the leading daemon saw when it last
 repeated the checks. What could not be looked at is listed as unknown. Exits with 2
-if a check refuses the migration.`,
+if a check refuses the migration.
+
+--bundle also writes them to a file for support, with version, settings and migration files without
+secrets, status, history, fleet, gates, triggers, runs and metrics of each migration. It has no
+record's value and no key, no URL of a store and no token; reasons that operators gave are in it.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var m *migration.Config
@@ -120,12 +125,20 @@ if a check refuses the migration.`,
 				}
 			}
 			p := c.preflight(m).Diagnose(cmd.Context())
+			if bundle != "" {
+				if err := c.writeBundle(cmd.Context(), bundle, m, p); err != nil {
+					return err
+				}
+				c.note("wrote %s", bundle)
+			}
 			if err := c.show(p, func() { c.printDiagnosis(p) }); err != nil {
 				return err
 			}
 			return verdict(p)
 		},
 	}
+	cmd.Flags().StringVar(&bundle, "bundle", "", "also write all that support needs to this new `FILE` (.tar.gz)")
+	return cmd
 }
 
 func (c *cli) printDiagnosis(p *preflight.Report) {
