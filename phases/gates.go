@@ -166,6 +166,9 @@ func gateDirty(e Snapshot) GateResult {
 		}
 		g.Detail = why + "; such writes may land until " + dirty.UTC().Format(time.RFC3339) + ", and no full, two-way reconcile under this configuration that began later was clean"
 		g.Hint = hint.Hint{Do: hint.ReconcileFull}
+		if dirty.After(e.Now) {
+			g.Hint.Text = "begun after " + dirty.UTC().Format(time.RFC3339) + ": an earlier one does not count"
+		}
 	}
 	return g
 }

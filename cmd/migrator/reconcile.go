@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -143,6 +144,11 @@ func (c *cli) reconcile(ctx context.Context, j *app.Job, o reconcile.RunOptions,
 		return err
 	}
 	result.Coverage = &covered
+	st, err := j.State.Status(ctx, j.Config.Name)
+	if err != nil {
+		return err
+	}
+	result.CountsFrom = app.CountsFrom(run, st)
 	if err := c.show(result, func() {
 		if report.summary {
 			c.printf("%s\n", app.RunSummary(j.Config.Name, run))
@@ -152,6 +158,9 @@ func (c *cli) reconcile(ctx context.Context, j *app.Job, o reconcile.RunOptions,
 		plan.write(c)
 	}); err != nil {
 		return err
+	}
+	if !result.CountsFrom.IsZero() {
+		c.note("this run does not count for cutover: an instance ended uncleanly, and its writes may land until %s; one that begins after that does", result.CountsFrom.UTC().Format(time.RFC3339))
 	}
 	return differences(run, o.Repair, plan != nil)
 }

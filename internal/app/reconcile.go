@@ -35,6 +35,17 @@ type Reconciled struct {
 	Findings []reconcile.Finding `json:"findings"`
 	Plan     []reconcile.Planned `json:"plan,omitempty"`     // of --repair=plan
 	Coverage *reconcile.Coverage `json:"coverage,omitempty"` // of a done run: at its end
+	// CountsFrom is the moment after which a full run must begin to count for cutover, where this one began
+	// before: writes of an instance that ended uncleanly may land until then.
+	CountsFrom time.Time `json:"counts_from,omitzero"`
+}
+
+// CountsFrom is Reconciled's, of a run that is done.
+func CountsFrom(run reconcile.Run, st phases.Status) time.Time {
+	if !run.Full || st.Dirty.IsZero() || run.Began.After(st.Dirty) {
+		return time.Time{}
+	}
+	return st.Dirty
 }
 
 // Reconcile makes a run, or resumes one. It is paused while a condition of the migration
