@@ -53,7 +53,7 @@ func (b *bundle) add(name string, v any, err error) {
 
 // writeBundle writes a support bundle to a new file that only this user may read.
 func (c *cli) writeBundle(ctx context.Context, to string, m *migration.Config, doctor *preflight.Report) (err error) {
-	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the operator's own path
+	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return usageTry(try("--bundle with the path of a file that does not exist yet"), "the bundle can't be written: %w", err)
 	}

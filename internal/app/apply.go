@@ -31,8 +31,10 @@ func (a *ApplyResult) Nothing() bool {
 	return !a.Created && !a.Columns && !a.Parts && !a.EvidenceVoid && len(a.Changes) == 0
 }
 
-// Apply, in a dry run up to what the state would store, prepares both stores, records the migration file and claims the target's keys, in this
+// Apply prepares both stores, records the migration file and claims the target's keys, in this
 // order: after a crash at any point, another Apply completes it.
+//
+// In a dry run it changes no store, and ends with what the state would store.
 //
 // takeOver takes the target's keys from another migration that has them. columns are the changes of
 // what is moved that are confirmed.
