@@ -71,10 +71,15 @@ func (s *Store) Evict(ctx context.Context, migration, instance, reason string, f
 		return err
 	})
 	if err == nil {
-		failpoint.Here("state.evict.committed")
-		s.markSettled(ctx, migration)
+		s.evicted(ctx, migration)
 	}
 	return err
+}
+
+// evicted ends an eviction that is committed: the epoch may be settled by it.
+func (s *Store) evicted(ctx context.Context, migration string) {
+	failpoint.Here("state.evict.committed")
+	s.markSettled(ctx, migration)
 }
 
 // EvictLapsed evicts every instance whose lease has lapsed, in one transaction, and returns their names.
@@ -95,8 +100,7 @@ func (s *Store) EvictLapsed(ctx context.Context, migration, reason string) (evic
 	if err != nil {
 		return nil, err
 	}
-	failpoint.Here("state.evict.committed")
-	s.markSettled(ctx, migration)
+	s.evicted(ctx, migration)
 	return evicted, nil
 }
 
