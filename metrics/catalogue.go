@@ -73,6 +73,9 @@ var (
 	waiting     = define(gaugeType, "webhook_messages_waiting", "Messages to webhooks that are not delivered yet.", "", "migration")
 	waitingFrom = define(gaugeType, "webhook_oldest_timestamp_seconds", "When the oldest of these messages was written.", "while none waits", "migration")
 
+	jobDone = define(gaugeType, "job_done_ratio", "Share of a long job's work that is done: of a backfill, a reconcile run, its repair, or a return of keys to legacy. An estimate; state is running, paused or interrupted.", "while there is no such job", "migration", "job", "state")
+	jobDue  = define(gaugeType, "job_due_timestamp_seconds", "When the job will be done, at its average speed.", "while no such job is running, or its speed is not known", "migration", "job")
+
 	gateVerdict = define(gaugeType, "gate_verdict", "1 for the verdict of a measured gate that status shows, 0 for the others: no data if the newest evaluation is of another epoch or configuration, or too old.", unmeasured, "migration", "gate", "verdict")
 	gateBound   = define(gaugeType, "gate_bound_ratio", "How far a measured gate's bound is from its limit: it passes below 1. Upper bound by limit; for a gate that wants more than its limit, limit by value.", unmeasured+"; without enough samples, or with a limit of 0", "migration", "gate")
 	gateSamples = define(gaugeType, "gate_samples", "Observations that a measured gate's newest evaluation rested on.", unmeasured, "migration", "gate")
@@ -89,7 +92,7 @@ var (
 	daemon = []*metric{
 		stateUp, leader, phaseInfo, phaseEpoch, readPercent, fleet, transitions, settleSeconds, lastMove, latched, rollback,
 		columns, journalKeys, bypassed, bypassLast, bypassBlind, unreadable, returnKeys, captureLag, captureLate, walRetained,
-		led, checkResult, checkWorse, checkedLast, waiting, waitingFrom, gateVerdict, gateBound, gateSamples, gateLast,
+		led, checkResult, checkWorse, checkedLast, waiting, waitingFrom, jobDone, jobDue, gateVerdict, gateBound, gateSamples, gateLast,
 		triggerState, triggerLast, lastClean, reconciled, coverage, lastDrill,
 	}
 )

@@ -32,12 +32,20 @@ type Reading struct {
 	Checked     time.Time           // when; zero: never
 	Waiting     int64               // messages to webhooks that are not delivered
 	WaitingFrom time.Time           // when the oldest of them was written; zero: there is none
+	Jobs        []Job               // that have begun and are not done
 }
 
 // Check is a check of the servers that the leading daemon repeats.
 type Check struct {
 	Name, Result string
 	Worse        bool // than when the migration file was applied
+}
+
+// Job is a long job that has begun and is not done.
+type Job struct {
+	Name, State string
+	Share       float64   // of its work that is done, from 0 to 1
+	Due         time.Time // zero: not known
 }
 
 // Collector reads the state database at each scrape. If it can't, migrator_state_up is 0 and
@@ -126,6 +134,12 @@ func collect(out chan<- prometheus.Metric, m string, r Reading) {
 	gauge(out, waiting, float64(r.Waiting), m)
 	if !r.WaitingFrom.IsZero() {
 		gauge(out, waitingFrom, seconds(r.WaitingFrom), m)
+	}
+	for _, job := range r.Jobs {
+		gauge(out, jobDone, job.Share, m, job.Name, job.State)
+		if !job.Due.IsZero() {
+			gauge(out, jobDue, seconds(job.Due), m, job.Name)
+		}
 	}
 	gauge(out, latched, truth(r.Snapshot.Latch != nil), m)
 	collectGates(out, m, r.Snapshot, r.Settings.Gates)

@@ -71,6 +71,10 @@ func reading() metrics.Reading {
 	return metrics.Reading{
 		LastClean: time.UnixMilli(1_900_000_000_500), Coverage: 0.25,
 		Led: true, Checked: time.UnixMilli(1_900_000_000_500), Waiting: 3, WaitingFrom: time.UnixMilli(1_900_000_000_000),
+		Jobs: []metrics.Job{
+			{Name: "backfill", State: "running", Share: 0.4, Due: time.UnixMilli(1_900_000_060_000)},
+			{Name: "repair", State: "interrupted", Share: 0.9},
+		},
 		Checks: []metrics.Check{{Name: "target: redis-eviction", Result: "refused", Worse: true}, {Name: "state: disk", Result: "ok"}},
 		Snapshot: phases.Snapshot{
 			Status: phases.Status{
@@ -91,6 +95,7 @@ func TestScrapeExportsStatus(t *testing.T) {
 	}
 	retained.Snapshot.Reconcile, retained.LastClean, retained.Coverage = nil, time.Time{}, 0
 	retained.Led, retained.Checks, retained.Checked, retained.Waiting, retained.WaitingFrom = false, nil, time.Time{}, 0, time.Time{}
+	retained.Jobs = nil
 	got := scrape(t, &metrics.Collector{
 		Migrations: []string{"products", "sessions", "unapplied"},
 		Read: func(_ context.Context, m string) (metrics.Reading, error) {
@@ -160,6 +165,10 @@ func TestScrapeExportsStatus(t *testing.T) {
 		`migrator_webhook_messages_waiting{products}`:               3,
 		`migrator_webhook_messages_waiting{sessions}`:               0,
 		`migrator_webhook_oldest_timestamp_seconds{products}`:       1_900_000_000,
+
+		`migrator_job_done_ratio{backfill, products, running}`:   0.4,
+		`migrator_job_done_ratio{repair, products, interrupted}`: 0.9,
+		`migrator_job_due_timestamp_seconds{backfill, products}`: 1_900_000_060,
 
 		`migrator_leader{unapplied}`: 0,
 	}

@@ -51,8 +51,8 @@ func longJob(job, how string, done, total int64, began, now time.Time) LongJob {
 	return j
 }
 
-// longJobs returns the migration's jobs that are not done.
-func longJobs(ctx context.Context, st *state.Store, e phases.Snapshot) (jobs []LongJob, err error) {
+// LongJobs returns the migration's jobs that are not done.
+func LongJobs(ctx context.Context, st *state.Store, e phases.Snapshot) (jobs []LongJob, err error) {
 	name, now := e.Status.Migration, e.Now
 	if b := e.Backfill; b != nil && b.Finished.IsZero() {
 		kept := backfills.New(st.Pool(), name)

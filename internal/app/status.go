@@ -60,7 +60,7 @@ func ReadStatus(ctx context.Context, store *state.Store, name string) (Status, e
 	if len(epochs) == 1 && epochs[0].Route.Epoch == e.Status.Route.Epoch {
 		s.SettledAt = epochs[0].Settled
 	}
-	s.Jobs, err = longJobs(ctx, store, e)
+	s.Jobs, err = LongJobs(ctx, store, e)
 	return s, err
 }
 

@@ -123,6 +123,13 @@ func readMetrics(ctx context.Context, store *state.Store, name string) (r metric
 		return r, err
 	}
 	r.Waiting, r.WaitingFrom = waiting.Messages, waiting.Oldest
+	jobs, err := app.LongJobs(ctx, store, r.Snapshot)
+	if err != nil {
+		return r, err
+	}
+	for _, job := range jobs {
+		r.Jobs = append(r.Jobs, metrics.Job{Name: job.Job, State: job.State, Share: job.Share, Due: job.Due})
+	}
 	r.LastClean, err = store.LastClean(ctx, name)
 	return r, err
 }
