@@ -3,6 +3,8 @@
 package main
 
 import (
+	"os"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -36,6 +38,11 @@ func TestASignalInAFenceLiftsIt(t *testing.T) {
 			t.Fatal(err)
 		}
 		return st
+	}
+	if signal.Ignored(syscall.SIGHUP) { // the tests run under nohup, which their children would respect
+		hangups := make(chan os.Signal, 1)
+		signal.Notify(hangups, syscall.SIGHUP)
+		defer signal.Stop(hangups)
 	}
 	for _, s := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM} {
 		o.Does("reconcile run --full") // of this epoch of grace

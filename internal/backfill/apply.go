@@ -10,6 +10,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/sleep"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -41,12 +42,12 @@ func (r *run) apply(ctx context.Context, writes []store.Write) (counts, error) {
 			}
 			took := time.Since(failing)
 			if took > r.Patience {
-				return n, fmt.Errorf("%d rows can't be copied: %w", len(left), why)
+				return n, fmt.Errorf("%s can't be copied: %w", humanize.Counted(len(left), "row"), why)
 			}
 			if took >= failShown && time.Since(shown) >= failAgain {
 				shown = time.Now()
 				remedy, _ := hint.Of(why)
-				hint.Waiting(ctx, fmt.Sprintf("%d rows that can't be copied yet (%s of at most %s): %v", len(left), took.Round(100*time.Millisecond), r.Patience, why), remedy)
+				hint.Waiting(ctx, fmt.Sprintf("%s that can't be copied yet (%s of at most %s): %v", humanize.Counted(len(left), "row"), took.Round(100*time.Millisecond), r.Patience, why), remedy)
 			}
 			if err := sleep.For(ctx, growing.NextBackOff()); err != nil {
 				return n, err

@@ -19,6 +19,7 @@ const module = "github.com/stranglerfig/migrator/"
 // Each entry is a folder with all below it.
 var knows = []struct{ folder, because string }{
 	{"dual/dualtest", "it disturbs a real PostgreSQL, and its target is in memory"},
+	{"internal/capture", "it reads the log of PostgreSQL, and of no other store"},
 	{"examples", "an application chooses its stores, and links those alone"},
 	{"internal/test", "tests start the servers of real stores"},
 }

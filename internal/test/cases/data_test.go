@@ -154,7 +154,7 @@ var dataCases = map[string]struct {
 		d.sql(d.legacyURL, `INSERT INTO t VALUES (2, 't'), (3, 0); CREATE TABLE only_here (); INSERT INTO t VALUES (4, 'only_here')`)
 		d.impatient = true
 		_, err := d.backfill()
-		if err == nil || !strings.Contains(err.Error(), `key is "4"`) || !strings.Contains(err.Error(), `column "c"`) || strings.Contains(err.Error(), "table of versions") {
+		if err == nil || !strings.Contains(err.Error(), `key "4"`) || !strings.Contains(err.Error(), `column "c"`) || strings.Contains(err.Error(), "table of versions") {
 			return fmt.Errorf("backfill: %w, want a refusal of the column c of key 4", err)
 		}
 		return d.holds(`SELECT string_agg(id::text || ' ' || c, ', ' ORDER BY id) FROM t`, "1 -, 2 t, 3 -")
