@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/oneline"
 	"github.com/stranglerfig/migrator/internal/pgfail"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -136,6 +138,23 @@ func (f *findings) checkTable(s *shape, side string) {
 	if s.unlogged {
 		f.warn(side+"-table", "ALTER TABLE "+showTable(s.name)+" SET LOGGED", "%s is unlogged: a crash empties it", showTable(s.name))
 	}
+}
+
+// checkLogged refuses a table whose versions are positions in the log that its changes do not move: two changes
+// of a row in one transaction would have one version, and the target would keep the first.
+func (l *Legacy) checkLogged(ctx context.Context, f *findings) error {
+	if l.version != "" {
+		f.checkTable(l.shape, "legacy")
+		return nil
+	}
+	var names []string
+	err := l.pool.QueryRow(ctx, `SELECT ARRAY(SELECT c.oid::regclass::text FROM pg_class c
+		WHERE c.oid IN (SELECT $1::oid UNION SELECT relid FROM pg_partition_tree($1::oid::regclass)) AND c.relpersistence = 'u' ORDER BY 1)`, l.shape.oid).Scan(&names)
+	if err == nil && len(names) > 0 {
+		f.refuse("legacy-table", "ALTER TABLE "+oneline.Escape(names[0])+" SET LOGGED, or name a version_column",
+			"%s is unlogged: its changes do not move the position in the log, which is their version, and a crash empties it", oneline.Escape(strings.Join(names, ", ")))
+	}
+	return err
 }
 
 // lacking returns which of the wanted table privileges the role lacks.

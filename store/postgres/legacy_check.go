@@ -15,11 +15,11 @@ import (
 func (l *Legacy) Check(ctx context.Context) ([]store.Check, error) {
 	var f findings
 	f.good("legacy-table", "%s: %d columns, key (%s)", l.table(), len(l.shape.columns), l.shape.keyList())
-	f.checkTable(l.shape, "legacy")
 	f.checkKey(l.shape, "legacy")
 	f.checkTypes(l.shape, "legacy")
 	l.checkReturn(&f)
 	for _, check := range []func() error{
+		func() error { return l.checkLogged(ctx, &f) },
 		func() error { return f.checkServer(ctx, l.pool, "legacy") },
 		func() error { return f.checkDurability(ctx, l.pool, "legacy") },
 		func() error { return f.checkRoom(ctx, l.pool, "legacy") },

@@ -243,6 +243,27 @@ func (d *database) wants(c store.Checker, name string, result store.CheckResult)
 	d.Errorf("no check %s is %s: %+v", name, result, checks)
 }
 
+// TestUnloggedLegacyIsRefused: the position in the log is the version, and only a logged change moves it.
+func TestUnloggedLegacyIsRefused(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	d.exec(`CREATE TABLE products (id int PRIMARY KEY, revision bigint NOT NULL) PARTITION BY RANGE (id);
+		CREATE TABLE low PARTITION OF products FOR VALUES FROM (0) TO (10);
+		CREATE UNLOGGED TABLE high PARTITION OF products DEFAULT`)
+	m := testConfig("products")
+	d.wants(d.legacy(m), "legacy-table", store.Refused)
+	m.Legacy.Part = &postgres.LegacyConfig{Table: "products", VersionColumn: "revision"}
+	checks, err := d.legacy(m).Check(d.ctx)
+	d.ok(err)
+	for _, check := range checks {
+		if check.Name == "legacy-table" && check.Result == store.Refused {
+			t.Errorf("with a version column: %+v", check)
+		}
+	}
+	d.exec(`ALTER TABLE high SET LOGGED`)
+	d.wants(d.legacy(testConfig("products")), "legacy-table", store.Good)
+}
+
 func TestCheckWarnsOfTypes(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
@@ -256,7 +277,7 @@ func TestCheckWarnsOfTypes(t *testing.T) {
 	d.wants(l, "legacy-key", store.Refused)
 	d.wants(l, "legacy-types", store.Refused)
 	d.wants(l, "legacy-types", store.Warned)
-	d.wants(l, "legacy-table", store.Warned)
+	d.wants(l, "legacy-table", store.Refused)
 	d.wants(l, "legacy-return", store.Warned)
 	d.wants(l, "legacy-replica-identity", store.Warned)
 	d.wants(l, "legacy-wal-level", store.Good)
