@@ -61,7 +61,10 @@ install_debian() {
 	suite=$(release "$1") package=$2 program=$3
 	command -v apt-get >/dev/null 2>&1 || give_up "apt-get is needed for $1"
 	mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/debs" "$work/done/root" "$work/done/bin"
-	printf 'deb [arch=amd64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian %s main\n' "$suite" >"$work/sources.list"
+	# The mirror that this machine's apt has.
+	mirror=$(apt-get indextargets --format '$(REPO_URI)' 2>/dev/null | grep '/debian/*$' | head -n 1)
+	[ -n "$mirror" ] || give_up "apt has no mirror of Debian: $1 comes from its packages; try: apt-get update"
+	printf 'deb [arch=amd64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' "$mirror" "$suite" >"$work/sources.list"
 	cat >"$work/apt.conf" <<-CONF
 		Dir::Etc::sourcelist "$work/sources.list";
 		Dir::Etc::sourceparts "-";
