@@ -36,6 +36,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("WEAK_URL", clitest.AsRole(legacy, "weak", "weak")) // once the script has made the role
 			env.Setenv("TARGET_URL", testenv.RedisURL(tb))
 			env.Setenv("NO_COLOR", "1")
+			env.Setenv("HOME", filepath.Join(env.WorkDir, "home")) // with the logs of runbooks
 			examples, err := filepath.Abs("../../configs")
 			env.Setenv("CONFIGS", examples)
 			return err

@@ -333,7 +333,11 @@ func (f *Fleet) route(ctx context.Context, q statedb.Querier) (r phases.Route, l
 	if errors.Is(err, pgx.ErrNoRows) {
 		return r, nil, f.unknown(ctx)
 	}
-	return r, routes.list(), explain(err)
+	if err != nil {
+		return r, nil, explain(err)
+	}
+	live, err = routes.list()
+	return r, live, err
 }
 
 // liveRoutes are routes as the functions return them.
@@ -342,10 +346,13 @@ type liveRoutes struct {
 	percents []int32
 }
 
-func (l liveRoutes) list() []phases.Route {
+func (l liveRoutes) list() ([]phases.Route, error) {
+	if len(l.phases) != len(l.percents) {
+		return nil, fmt.Errorf("the state database returned %d phases and %d shares of live routes", len(l.phases), len(l.percents))
+	}
 	all := make([]phases.Route, len(l.phases))
 	for i := range all {
 		all[i] = phases.Route{Phase: phases.Phase(l.phases[i]), Percent: phases.Percent(l.percents[i])}
 	}
-	return all
+	return all, nil
 }

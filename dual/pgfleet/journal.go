@@ -24,7 +24,11 @@ func (f *Fleet) Journal(ctx context.Context, entries []dual.JournalEntry) (dual.
 	if err != nil {
 		return dual.JournalResult{}, err
 	}
-	return dual.JournalResult{Route: at, TargetRead: statedb.AnyReadsTarget(at, live.list()), Fenced: statedb.Fenced(at.Phase)}, nil
+	routes, err := live.list()
+	if err != nil {
+		return dual.JournalResult{}, err
+	}
+	return dual.JournalResult{Route: at, TargetRead: statedb.AnyReadsTarget(at, routes), Fenced: statedb.Fenced(at.Phase)}, nil
 }
 
 // HasJournaled implements dual.JournalReader.

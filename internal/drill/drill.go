@@ -278,14 +278,14 @@ func (r *rehearsal) checkStatus(ctx context.Context) (string, error) {
 	switch {
 	case !at.Phase.TriggersAct():
 		return "", fmt.Errorf("the migration is on %s: triggers roll back from cutover and grace only", at)
+	case e.Fault != nil:
+		return "", hint.Errorf(hint.Hint{Do: hint.DrillLift}, "the fault of an earlier drill is in force until %s: %s", e.Fault.Until.UTC().Format(time.RFC3339), e.Fault)
 	case !e.Fleet.Settled():
 		return "", fmt.Errorf("the fleet is not settled: behind are %s, lapsed: %s", phases.Instances(e.Fleet.Behind), strings.Join(e.Fleet.Lapsed, ", "))
 	case e.Latch != nil:
 		return "", hint.Errorf(hint.Hint{Do: hint.Acknowledge}, "an automatic rollback is not acknowledged")
 	case e.Status.JournalKeys > 0:
 		return "", fmt.Errorf("%d keys are journaled: a drill begins with two stores that agree", e.Status.JournalKeys)
-	case e.Fault != nil:
-		return "", hint.Errorf(hint.Hint{Do: hint.DrillLift}, "the fault of an earlier drill is in force until %s: %s", e.Fault.Until.UTC().Format(time.RFC3339), e.Fault)
 	case len(r.acting()) == 0:
 		return "", errors.New("no trigger can roll back: each is off or a dry run")
 	case r.Load == nil:

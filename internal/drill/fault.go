@@ -183,8 +183,13 @@ func (r *rehearsal) faultTargets(ctx context.Context) error {
 	r.r.FaultTargets, f.Executed = targets, 0
 	for _, p := range targets {
 		f.Executed += p.Executed
-		if !p.First.IsZero() && (f.Observed.IsZero() || p.First.Before(f.Observed)) {
-			f.Observed = p.First.UTC()
+		// What is read here was before now, whatever two clocks and the way between them say.
+		first := p.First.UTC()
+		if now := r.now(); first.After(now) {
+			first = now
+		}
+		if !p.First.IsZero() && (f.Observed.IsZero() || first.Before(f.Observed)) {
+			f.Observed = first
 		}
 	}
 	return nil

@@ -64,3 +64,20 @@ func TestAWriteRespectsALapsedLeaseThatReadsTheTargetAlone(t *testing.T) {
 		})
 	}
 }
+
+// TestLiveRoutesAreReadOnce: a lease that ends while the routes are read is in both of the answer's lists, or
+// in neither.
+func TestLiveRoutesAreReadOnce(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	exec(t, s, `INSERT INTO migrator.epochs (migration, epoch, phase, percent, began_at) SELECT 'products', 1 + i, 'shadow-write', 0, now() FROM generate_series(1, 2000) i`)
+	exec(t, s, `INSERT INTO migrator.leases (id, migration, instance, about, acknowledged_epoch, joined_at, renewed_at, expires_at, origin)
+		SELECT 'l' || i, 'products', 'i' || i, '', 1 + i, now(), now(), clock_timestamp() + interval '300 milliseconds' + i * interval '0.2 milliseconds', 'l' || i FROM generate_series(1, 2000) i`)
+	for left := 1; left > 0; {
+		var shares int
+		must(t, s.Pool().QueryRow(t.Context(), `SELECT cardinality(live_phases), cardinality(live_percents) FROM migrator.route('products')`).Scan(&left, &shares))
+		if left != shares {
+			t.Fatalf("%d phases, %d shares", left, shares)
+		}
+	}
+}

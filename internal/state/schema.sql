@@ -2470,9 +2470,9 @@ AS $function$
 #variable_conflict use_column
 BEGIN
     PERFORM migrator.require_fleet(of_migration);
-    RETURN QUERY SELECT m.phase::text, m.percent, m.epoch,
-        ARRAY(SELECT r.phase FROM migrator.live_routes(of_migration) r), ARRAY(SELECT r.percent FROM migrator.live_routes(of_migration) r)
-        FROM migrator.migrations m WHERE m.name = of_migration;
+    RETURN QUERY SELECT m.phase::text, m.percent, m.epoch, r.phases, r.percents FROM migrator.migrations m,
+        (SELECT coalesce(array_agg(l.phase), '{}') AS phases, coalesce(array_agg(l.percent), '{}') AS percents FROM migrator.live_routes(of_migration) l) AS r
+        WHERE m.name = of_migration;
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.save_capture(of_migration text, new_progress jsonb)

@@ -1,5 +1,5 @@
 -- +goose Up
--- A reclaim passes no phase that needs two people, and a check is not passed by a NULL.
+-- A reclaim passes no phase that needs two people, a check is not passed by a NULL, and live routes are read once.
 
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION migrator.check_people() RETURNS trigger
@@ -126,5 +126,18 @@ BEGIN
     UPDATE migrator.migrations SET fault = new_fault, fault_until = clock_timestamp() + milliseconds * interval '1 millisecond'
     WHERE name = of_migration AND environment = 'staging' AND (fault IS NULL OR fault_until <= clock_timestamp());
     RETURN FOUND;
+END $$;
+
+-- route is the present route and those that instances may be on. Their phases and shares come from one reading: a lease
+-- that ends between two would leave more of the first than of the second.
+CREATE OR REPLACE FUNCTION migrator.route(of_migration text)
+RETURNS TABLE (phase text, percent integer, epoch bigint, live_phases text[], live_percents integer[])
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM migrator.require_fleet(of_migration);
+    RETURN QUERY SELECT m.phase::text, m.percent, m.epoch, r.phases, r.percents FROM migrator.migrations m,
+        (SELECT coalesce(array_agg(l.phase), '{}') AS phases, coalesce(array_agg(l.percent), '{}') AS percents FROM migrator.live_routes(of_migration) l) AS r
+        WHERE m.name = of_migration;
 END $$;
 -- +goose StatementEnd

@@ -328,7 +328,7 @@ func TestADrillThatWasKilledLeavesAFaultThatIsShown(t *testing.T) {
 			lapsed = lapsed || one.Lapsed
 		}
 		if lapsed { // on a loaded machine the shop's too, which then joins again
-			s.Does("fleet evict --lapsed --reason killed")
+			s.Does("fleet evict --lapsed --yes --reason killed")
 		}
 		return len(fleet) == 1 && !lapsed
 	})

@@ -40,7 +40,7 @@ var may = rows(map[string]string{
 	"reconcile":          tool + " internal/repair internal/stats",
 	"runbook":            tool + " internal/infile internal/procgroup",
 	"internal/repair":    tool,
-	"internal/backfill":  tool + " internal/repair",
+	"internal/backfill":  tool + " internal/humanize internal/repair",
 	"internal/capture":   tool + " internal/pgfail internal/repair store/postgres", // its source is PostgreSQL's log
 	"internal/control":   tool,
 	"internal/judge":     tool + " dual/telemetry internal/stats internal/stats/sketch",
