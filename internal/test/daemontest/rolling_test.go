@@ -193,7 +193,7 @@ func (f *rollingFleet) close() {
 // work writes and reads the worker's own tokens by any instance: what it reads must be what was last
 // acknowledged, by whichever instance.
 func (f *rollingFleet) work(ctx context.Context, worker int) {
-	random := rand.New(rand.NewPCG(uint64(worker), 0)) //nolint:gosec // a load
+	random := rand.New(rand.NewPCG(uint64(worker), 0))
 	acknowledged := map[string]int64{}
 	for n := int64(1); ctx.Err() == nil; n++ {
 		token := fmt.Sprintf("w%d-%d", worker, random.IntN(rollingTokens))
