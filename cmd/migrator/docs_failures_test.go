@@ -87,6 +87,22 @@ func TestAForeignFailureIsShown(t *testing.T) {
 	}
 }
 
+// TestAWrongPasswordOfAStoreIsBadInput, as one of the state database is.
+func TestAWrongPasswordOfAStoreIsBadInput(t *testing.T) {
+	t.Parallel()
+	o := clitest.New(t, "loans", "  table: loans\n", "  key: loan:{id}\n", clitest.Staged)
+	o.SQL(o.Legacy, `CREATE TABLE loans (id bigint PRIMARY KEY)`)
+	o.Does("init", "apply", "phase advance")
+	for file, good := range map[string]string{"legacy.url": o.Legacy, "target.url": o.Target} {
+		o.Write(file, clitest.AsRole(good, "alice", "hush"))
+		code, _, stderr := o.Try("backfill", "run")
+		if code != exitUsage || strings.Contains(stderr, "hush") || !strings.Contains(stderr, "the right") {
+			t.Errorf("%s: %d %s", file, code, stderr)
+		}
+		o.Write(file, good)
+	}
+}
+
 // TestProductionWarnings: each safeguard that is off is a warning with the line, which removes it.
 func TestProductionWarnings(t *testing.T) {
 	t.Parallel()

@@ -83,9 +83,11 @@ func exitCode(err error) int {
 		errors.Is(err, app.ErrNoFile), errors.Is(err, statedb.ErrNoSchema), errors.Is(err, state.ErrNewer),
 		errors.Is(err, state.ErrOlder), errors.Is(err, statedb.ErrUnknownMigration), errors.Is(err, statedb.ErrURL), errors.Is(err, statedb.ErrWrongURL), errors.Is(err, store.ErrOwned):
 		return exitUsage
-	default:
-		return exitError
 	}
+	if f, ok := hint.FailureOf(err); ok && f.Input {
+		return exitUsage
+	}
+	return exitError
 }
 
 // problem is the JSON form of an error. Hint is for a person, with the command line; Do
