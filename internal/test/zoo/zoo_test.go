@@ -139,6 +139,16 @@ func arrays(typ string) []string {
 	}
 }
 
+// before15 reports whether the server is one whose arrays of "char" have bytes that are no text: plan refuses
+// them.
+func (z *zoo) before15() (yes bool) {
+	z.Helper()
+	if err := z.sql.QueryRow(z.Context(), "SELECT current_setting('server_version_num')::int < 150000").Scan(&yes); err != nil {
+		z.Fatal(err)
+	}
+	return yes
+}
+
 // create makes the table of the types, and one of their arrays.
 func (z *zoo) create(table string, types []string) {
 	z.Helper()
@@ -156,7 +166,7 @@ func (z *zoo) create(table string, types []string) {
 	for _, typ := range types {
 		add(typ, expressions(typ))
 		plain, collated, _ := strings.Cut(typ, " COLLATE")
-		if collated == "" && z.has(plain+"[]") {
+		if collated == "" && z.has(plain+"[]") && (plain != `"char"` || !z.before15()) {
 			add(plain+"[]", arrays(typ))
 		}
 	}
@@ -385,7 +395,11 @@ func TestTypesThatCantBeMoved(t *testing.T) {
 			}
 		}
 	}
-	for _, nested := range []string{"xml"} {
+	nestedTypes := []string{"xml"}
+	if z.before15() {
+		nestedTypes = append(nestedTypes, `"char"`)
+	}
+	for _, nested := range nestedTypes {
 		z.exec("DROP TABLE IF EXISTS t; DROP TYPE IF EXISTS holder; CREATE TYPE holder AS (a int, b " + nested + "); CREATE TABLE t (id int PRIMARY KEY, v holder)")
 		refused(z, "t", nested)
 	}
