@@ -79,7 +79,7 @@ func TestWhatServersRunOutOf(t *testing.T) {
 	before = spilled()
 	trial := connect(t, server.URL())
 	looks(t, trial, "", store.Good, "")
-	_ = trial.Close(t.Context()) // which hands in what it counted
+	_ = trial.Close(t.Context()) // which reports what it counted
 	await(t, "what was spilled to be counted", func() bool { after = spilled(); return after > before })
 	if after-before < 3<<20 {
 		t.Errorf("the trial of the disk wrote %d bytes", after-before)
