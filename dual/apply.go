@@ -146,7 +146,7 @@ func (w *Writer[K, V]) settleFault(ctx context.Context, c Change[K, V], cause er
 	if isOlder {
 		above = older.has
 	}
-	budget := w.i.set.Writing.RollbackBudget // what a write may wait for anyway
+	budget := w.i.writing().RollbackBudget // what a write may wait for anyway
 	bounded := detach(ctx, budget)
 	defer bounded.stop()
 	err := w.settleOnce(bounded, c, above, time.Now().Add(budget))
@@ -175,7 +175,7 @@ func (w *Writer[K, V]) try(ctx context.Context, c Change[K, V], o ApplyOptions, 
 	if err != nil {
 		if e.until.IsZero() {
 			ends, _ := bounded.Deadline()
-			e.until = ends.Add(w.i.set.Writing.Deadline - bounded.budget)
+			e.until = ends.Add(w.i.writing().Deadline - bounded.budget)
 		}
 		if errors.Is(err, store.ErrRecord) {
 			return &refusal{err}

@@ -28,9 +28,7 @@ func (w *Writer[K, V]) later(p *pin, changes []Change[K, V], notAfter time.Time,
 		// the acknowledgment. [not-after-fixed]: it keeps the time of its write, however long it
 		// waits here.
 		b := &backgroundWrite[K, V]{w: w, pin: p.outlive(true), change: c, notAfter: notAfter}
-		select {
-		case w.i.queue <- b:
-		default:
+		if !w.i.queue.add(b, p.h.writing.Queue) {
 			b.pin.release()
 			// [overflow-journaled]: the write is acknowledged, so a change that is dropped here
 			// would be missing in the target, and no repair would know of it.
@@ -91,14 +89,9 @@ func (b *backgroundWrite[K, V]) do(ctx context.Context) {
 
 // background makes queued writes until ctx ends.
 func (i *Instance) background(ctx context.Context) {
-	for {
-		select {
-		// The context ends after leave, which has waited for the queue: what is left in it then
-		// belongs to a lease that is left to expire ([unclean-mark]).
-		case <-ctx.Done():
-			return
-		case j := <-i.queue:
-			j.do(ctx)
-		}
+	// The context ends after leave, which has waited for the queue: what is left in it then
+	// belongs to a lease that is left to expire ([unclean-mark]).
+	for j := i.queue.take(ctx); j != nil; j = i.queue.take(ctx) {
+		j.do(ctx)
 	}
 }

@@ -2,6 +2,7 @@ package dual
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,7 +29,8 @@ const (
 	Fail Policy = "fail"
 )
 
-// Writing are the settings of writes; zero values are the defaults.
+// Writing are the settings of writes. A zero value is what is applied (Config.Applied), else the
+// default.
 type Writing struct {
 	OnTargetFailure Policy // RollBack
 	// Deadline is how long a write tries the target after legacy has it (1s). Every 500 records
@@ -48,7 +50,12 @@ type Config struct {
 	Identity Identity
 	Logger   *slog.Logger // nil: silent
 	Writing  Writing
-	Workers  int // of background writes (4)
+	// Applied, if set, returns the settings of writes that are applied, and makes what else the
+	// process takes from them follow (how values are compared). It is called by Join, and when a
+	// renewal has another ConfigHash; while it fails, the instance keeps what it has, and counts no evidence.
+	// Values that Writing has go over those that it returns, but a NotAfter only if it is shorter.
+	Applied func(ctx context.Context) (Writing, error)
+	Workers int // of background writes (4)
 	// BreakerPause is the longest pause between two operations that probe a target which has
 	// failed five times in a row (5s); the first pause is a second, and each is twice the one
 	// before. Meanwhile every change of the target goes to the journal, and reads of it to
@@ -90,40 +97,19 @@ func (c *Config) defaults() error {
 	if c.Fleet == nil {
 		return errors.New("dual: Config.Fleet is missing")
 	}
-	w := &c.Writing
-	switch w.OnTargetFailure {
-	case "":
-		w.OnTargetFailure = RollBack
-	case RollBack, Degrade, Fail:
-	default:
-		return fmt.Errorf("dual: OnTargetFailure %q: want %s, %s or %s", w.OnTargetFailure, RollBack, Degrade, Fail)
+	if err := c.Writing.defaults(); err != nil {
+		return err
 	}
-	for _, d := range []struct {
-		of   *time.Duration
-		zero time.Duration
-		name string
-	}{
-		{&w.Deadline, phases.WriteDeadline, "Writing.Deadline"},
-		{&w.NotAfter, phases.NotAfter, "Writing.NotAfter"},
-		{&w.RollbackBudget, phases.RollbackBudget, "Writing.RollbackBudget"},
-		{&w.FenceBudget, phases.FenceBudget, "Writing.FenceBudget"},
+	if err := defaultDurations([]durationSetting{
 		{&c.LeaveWithin, 10 * time.Second, "LeaveWithin"},
 		{&c.ReportEvery, windowLength, "ReportEvery"},
-	} {
-		if *d.of < 0 {
-			return fmt.Errorf("dual: %s must not be negative", d.name)
-		}
-		if *d.of == 0 {
-			*d.of = d.zero
-		}
+	}); err != nil {
+		return err
 	}
 	// What legacy counts is compared with what instances have reported half a minute later.
 	c.ReportEvery = min(c.ReportEvery, 2*windowLength)
-	if w.Queue < 0 || c.Workers < 0 || c.BreakerPause < 0 {
-		return errors.New("dual: Queue, Workers and BreakerPause must not be negative")
-	}
-	if w.Queue == 0 {
-		w.Queue = 10000
+	if c.Workers < 0 || c.BreakerPause < 0 {
+		return errors.New("dual: Workers and BreakerPause must not be negative")
 	}
 	if c.Workers == 0 {
 		c.Workers = 4
@@ -133,4 +119,44 @@ func (c *Config) defaults() error {
 		c.Clock = defaultClock()
 	}
 	return nil
+}
+
+type durationSetting struct {
+	of   *time.Duration
+	zero time.Duration
+	name string
+}
+
+func defaultDurations(all []durationSetting) error {
+	for _, d := range all {
+		if *d.of < 0 {
+			return fmt.Errorf("dual: %s must not be negative", d.name)
+		}
+		if *d.of == 0 {
+			*d.of = d.zero
+		}
+	}
+	return nil
+}
+
+func (w *Writing) defaults() error {
+	switch w.OnTargetFailure {
+	case "":
+		w.OnTargetFailure = RollBack
+	case RollBack, Degrade, Fail:
+	default:
+		return fmt.Errorf("dual: OnTargetFailure %q: want %s, %s or %s", w.OnTargetFailure, RollBack, Degrade, Fail)
+	}
+	if w.Queue < 0 {
+		return errors.New("dual: Writing.Queue must not be negative")
+	}
+	if w.Queue == 0 {
+		w.Queue = 10000
+	}
+	return defaultDurations([]durationSetting{
+		{&w.Deadline, phases.WriteDeadline, "Writing.Deadline"},
+		{&w.NotAfter, phases.NotAfter, "Writing.NotAfter"},
+		{&w.RollbackBudget, phases.RollbackBudget, "Writing.RollbackBudget"},
+		{&w.FenceBudget, phases.FenceBudget, "Writing.FenceBudget"},
+	})
 }

@@ -12,7 +12,7 @@ import (
 // the target's version is read first, then legacy is asked once more, and the record is
 // deleted on condition that the target has not changed since.
 func (w *Writer[K, V]) deleteAbsent(ctx context.Context, p *pin, o *operation[K, V], notAfter time.Time, clockErr error, committed stopwatch) (moved bool, err error) {
-	until := time.Now().Add(w.i.set.Writing.Deadline)
+	until := time.Now().Add(p.h.writing.Deadline)
 	cause := clockErr
 	for attempt := 0; clockErr == nil; attempt++ {
 		var seen Versioned[V]

@@ -21,6 +21,7 @@ type Instance struct {
 	log      *slog.Logger
 	clock    func() time.Duration
 	set      Config
+	own      Writing // what the application set, without defaults
 	shards   int
 
 	pinned   atomic.Pointer[pinnedRoute]
@@ -33,9 +34,10 @@ type Instance struct {
 	notified atomic.Int64  // the highest epoch of a notification
 	running  atomic.Bool
 	other    atomic.Bool // what is applied is not what this process moves
+	behind   atomic.Bool // the applied settings could not be read
 	count    counters
 
-	queue          chan job                   // background writes
+	queue          jobQueue                   // background writes
 	checks         chan func(context.Context) // sampled read-backs of writes
 	checksLogged   oncePerMinute
 	readBackLogged oncePerMinute
@@ -63,19 +65,22 @@ type job interface {
 // Join takes a lease and reads the route. It must succeed before the first operation and
 // starts nothing: call Run before the lease expires.
 func Join(ctx context.Context, c Config) (*Instance, error) {
+	own := c.Writing
 	if err := c.defaults(); err != nil {
 		return nil, err
 	}
 	i := &Instance{
+		own:   own,
 		fleet: c.Fleet, identity: c.Identity, log: c.Logger, clock: c.Clock, set: c,
-		shards: shardCount(), wake: make(chan struct{}, 1), queue: make(chan job, c.Writing.Queue),
+		shards: shardCount(), wake: make(chan struct{}, 1),
 		checks: make(chan func(context.Context), readBackQueue),
 	}
 	i.marks.of = c.Marks
 	if i.identity.Moves == "" {
 		i.identity.Moves = c.Moves
 	}
-	i.pending.init(c.Writing.Queue)
+	i.queue.init()
+	i.pending.init()
 	i.windows.init(c.Fleet, i.clock())
 	i.reads.skip.Store(maxSkip)
 	i.writes.skip.Store(maxSkip)
@@ -91,7 +96,12 @@ func Join(ctx context.Context, c Config) (*Instance, error) {
 		_ = i.fleet.Leave(context.WithoutCancel(ctx), g.Lease)
 		return nil, fmt.Errorf("join the migration: %w", err)
 	}
-	i.enter(g, sent)
+	w, err := i.applied(ctx)
+	if err != nil {
+		_ = i.fleet.Leave(context.WithoutCancel(ctx), g.Lease)
+		return nil, fmt.Errorf("join the migration: %w", err)
+	}
+	i.enter(g, sent, w)
 	i.lookAtMarks(ctx) // before the first operation
 	return i, nil
 }
@@ -127,6 +137,10 @@ func acceptable(g *Grant) error {
 // Route is the route that operations now begin under.
 func (i *Instance) Route() phases.Route { return i.pinned.Load().route }
 
+// Writing returns the settings of writes that operations now begin with: those that are applied, but
+// for what Config.Writing sets.
+func (i *Instance) Writing() Writing { return *i.writing() }
+
 // Lapsed reports whether the lease has expired by the instance's own clock. From
 // shadow-write to grace a lapsed instance reads legacy and writes both stores.
 func (i *Instance) Lapsed() bool { return !i.pinned.Load().lease.valid() }
@@ -139,7 +153,7 @@ func (i *Instance) Name() string {
 }
 
 // enter begins a new lease.
-func (i *Instance) enter(g Grant, sent time.Duration) {
+func (i *Instance) enter(g Grant, sent time.Duration, w Writing) {
 	i.mu.Lock()
 	if g.Instance != "" {
 		i.identity.Instance = g.Instance
@@ -155,7 +169,7 @@ func (i *Instance) enter(g Grant, sent time.Duration) {
 	i.mu.Unlock()
 	i.marks.expect(&g)
 	i.noteOther(&g)
-	i.swap(newPinnedRoute(i, g, newLease(g.Lease, i.clock, sent, g.TTL)))
+	i.swap(newPinnedRoute(i, g, newLease(g.Lease, i.clock, sent, g.TTL), w))
 }
 
 // noteOther says once that another description is applied than this process moves.

@@ -16,7 +16,6 @@ import (
 type pending struct {
 	mu      sync.Mutex
 	entries map[pendingKey]*pendingEntry
-	bound   int
 	more    chan struct{}
 }
 
@@ -34,8 +33,8 @@ type pendingEntry struct {
 
 const journalBatch = 500
 
-func (q *pending) init(queue int) {
-	q.entries, q.bound, q.more = map[pendingKey]*pendingEntry{}, max(10*queue, 1000), make(chan struct{}, 1)
+func (q *pending) init() {
+	q.entries, q.more = map[pendingKey]*pendingEntry{}, make(chan struct{}, 1)
 }
 
 func (q *pending) len() int {
@@ -58,7 +57,7 @@ func (q *pending) add(p *pin, entries []JournalEntry, acknowledged bool) bool {
 			e.changes++
 			continue
 		}
-		if len(q.entries) >= q.bound {
+		if len(q.entries) >= max(10*p.h.writing.Queue, 1000) {
 			room = false
 			continue
 		}
@@ -148,7 +147,7 @@ func (i *Instance) journalPending(ctx context.Context) {
 			i.count.journaled.Add(uint64(len(b.entries)))
 			// [both-before-ack]: the write was acknowledged before its failure was known, and the target
 			// is read by now: roll back.
-			if result.TargetRead && b.acknowledged && i.set.Writing.OnTargetFailure == RollBack {
+			if result.TargetRead && b.acknowledged && i.writing().OnTargetFailure == RollBack {
 				i.rollbackOnLateFailure(ctx, b.at[0].h.route.Epoch, b.entries)
 			}
 		}

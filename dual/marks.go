@@ -74,7 +74,7 @@ func (i *Instance) lookAtMarks(ctx context.Context) {
 	if m == nil || m.Incarnation == "" || i.pinned.Load().writes == phases.WritesLegacy {
 		return
 	}
-	bounded, cancel := context.WithTimeout(ctx, i.set.Writing.Deadline)
+	bounded, cancel := context.WithTimeout(ctx, i.writing().Deadline)
 	err := i.marks.of.CheckMark(bounded, *m)
 	cancel()
 	was := i.marks.lost.Load()

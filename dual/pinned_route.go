@@ -42,7 +42,8 @@ type pinnedRoute struct {
 	abortedReads, abortedWrites atomic.Uint64
 
 	configHash string
-	seed       uint64 // of the choice of reads to shadow
+	writing    Writing // as applied with configHash, but for what the application set itself
+	seed       uint64  // of the choice of reads to shadow
 	observed   observed
 
 	// Counts in windows so far; guarded by the windows' lock.
@@ -72,13 +73,13 @@ const (
 	slots
 )
 
-func newPinnedRoute(i *Instance, g Grant, l *lease) *pinnedRoute {
+func newPinnedRoute(i *Instance, g Grant, l *lease, w Writing) *pinnedRoute {
 	behaviour := g.Route.Behaviour()
 	h := &pinnedRoute{
 		route: g.Route, reads: behaviour.Reads, writes: behaviour.Writes, shadow: behaviour.Shadow, fallback: behaviour.Fallback,
 		missAsksLegacy: !behaviour.Fallback && behaviour.Reads == phases.ReadsTarget && g.Route.Phase != phases.Complete,
 		lease:          l, fenceEra: g.FenceEra, reversible: g.Reversible,
-		configHash: g.ConfigHash, seed: rand.Uint64(),
+		configHash: g.ConfigHash, writing: w, seed: rand.Uint64(),
 		instance: i, onOperation: i.set.OnOperation, mask: uintptr(i.shards - 1), shards: make([]shard, i.shards),
 	}
 	h.over, h.cancel = context.WithCancel(context.Background())

@@ -46,7 +46,7 @@ func TestNoOperationBeginsUnderADrainedRoute(t *testing.T) {
 	l := i.pinned.Load().lease
 	for n := range 200 {
 		before := i.pinned.Load()
-		i.swap(newPinnedRoute(i, Grant{Route: phases.Route{Phase: phases.Grace, Epoch: int64(n + 2)}}, l))
+		i.swap(newPinnedRoute(i, Grant{Route: phases.Route{Phase: phases.Grace, Epoch: int64(n + 2)}}, l, Writing{}))
 		for !before.drained() && !stop.Load() {
 			<-i.wake
 		}

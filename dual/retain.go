@@ -41,12 +41,12 @@ func (w *Writer[K, V]) targetAlone(ctx context.Context, h *pinnedRoute, o *opera
 	for n, k := range names {
 		// Each record rests on its own read of the target, so each has the write's whole time: a
 		// large write must not end in the middle because of its size.
-		if n > 0 && time.Until(listed.until) < w.i.set.Writing.Deadline {
+		if n > 0 && time.Until(listed.until) < h.writing.Deadline {
 			if listed, err = w.list(ctx, h, keys[n:]); err != nil {
 				return false, w.refuse(keys, n, false, err)
 			}
 		}
-		bounded, cancel := context.WithTimeout(ctx, w.i.set.Writing.Deadline)
+		bounded, cancel := context.WithTimeout(ctx, h.writing.Deadline)
 		err := w.swap(bounded, h, o, k, listed.notAfter)
 		cancel()
 		var own *ownError
@@ -79,11 +79,11 @@ type listing struct {
 // the target's clock the write is refused: here no journal would repair a late one.
 func (w *Writer[K, V]) list(ctx context.Context, h *pinnedRoute, keys []record.Key) (listing, error) {
 	began := time.Now()
-	now, err := w.clock.atLeast(ctx, w.i.set.Writing.Deadline)
+	now, err := w.clock.atLeast(ctx, h.writing.Deadline)
 	if err != nil {
 		return listing{}, err
 	}
-	l := listing{notAfter: now.Add(w.i.set.Writing.NotAfter), until: began.Add(w.i.set.Writing.NotAfter)}
+	l := listing{notAfter: now.Add(h.writing.NotAfter), until: began.Add(h.writing.NotAfter)}
 	if !h.reversible || h.route.Phase != phases.Retain {
 		return l, nil
 	}

@@ -161,9 +161,10 @@ func (i *Instance) renew(ctx context.Context, l *lease) (Grant, error) {
 	l.extend(sent, g.TTL)
 	i.marks.expect(&g)
 	i.noteOther(&g)
+	w := i.follows(ctx, &g)
 	h := i.pinned.Load()
 	if g.Route != h.route || g.FenceEra != h.fenceEra || g.Reversible != h.reversible || g.ConfigHash != h.configHash {
-		i.swap(newPinnedRoute(i, g, l))
+		i.swap(newPinnedRoute(i, g, l, w))
 		i.log.Info("new route", "route", g.Route.String(), "epoch", g.Route.Epoch, "before", h.route.String())
 	}
 	return g, nil
@@ -194,7 +195,7 @@ func (i *Instance) rejoin(ctx context.Context) (Grant, error) {
 		return g, err
 	}
 	before := i.Route()
-	i.enter(g, sent)
+	i.enter(g, sent, i.follows(ctx, &g))
 	i.count.rejoins.Add(1)
 	i.log.Warn("lease expired; rejoined", "route", g.Route.String(), "epoch", g.Route.Epoch, "before", before.String())
 	return g, nil
@@ -276,7 +277,7 @@ func (i *Instance) sampleClocks(ctx context.Context) {
 			clocks := i.clocks
 			i.mu.Unlock()
 			for _, c := range clocks {
-				_ = c.fetch(ctx, i.set.Writing.Deadline, true) // the writes that need it report the failure
+				_ = c.fetch(ctx, h.writing.Deadline, true) // the writes that need it report the failure
 			}
 		}
 		select {

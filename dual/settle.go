@@ -45,11 +45,11 @@ func (w *Writer[K, V]) settle(ctx context.Context, c Change[K, V], above record.
 			break
 		}
 		// [not-after]: of this read, not of the write: the state that is applied is the one read now.
-		now, err := w.clock.atLeast(ctx, w.i.set.Writing.Deadline)
+		now, err := w.clock.atLeast(ctx, w.i.writing().Deadline)
 		if err != nil {
 			return settled, err
 		}
-		notAfter := now.Add(w.i.set.Writing.NotAfter)
+		notAfter := now.Add(w.i.writing().NotAfter)
 		seen, err := w.target.Get(ctx, c.Key) // [repair-target-first]
 		if err != nil {
 			return settled, err

@@ -176,7 +176,8 @@ func TestAFaultOfTheWriteTakesNoReadsBack(t *testing.T) {
 // TestTheDeadlineGrowsWithTheNumberOfRecords: up to not-after.
 func TestTheDeadlineGrowsWithTheNumberOfRecords(t *testing.T) {
 	t.Parallel()
-	i := &Instance{set: Config{Writing: Writing{Deadline: time.Second, NotAfter: 10 * time.Second}}}
+	i := &Instance{}
+	i.pinned.Store(&pinnedRoute{writing: Writing{Deadline: time.Second, NotAfter: 10 * time.Second}})
 	for records, want := range map[int]time.Duration{0: time.Second, 1: 1002 * time.Millisecond, 500: 2 * time.Second, 1_000_000: 10 * time.Second} {
 		if got := i.deadline(records); got != want {
 			t.Errorf("%d records: %s, want %s", records, got, want)
@@ -189,11 +190,11 @@ func TestOverflowIsJournaledWhenItsQueueIsFull(t *testing.T) {
 	t.Parallel()
 	bubble(t, "", func(t *testing.T) {
 		p := newTestInstance(t, newFleet(route(phases.ShadowWrite)), newTarget(), newLegacy(), adjust{config: func(c *Config) { c.Writing.Queue = 1 }, idle: true})
-		p.pending.bound = 2
-		for n := range 10 { // Run is not started: neither queue is emptied
+		const writes, queued, pending = 1010, 1, 1000
+		for n := range writes { // Run is not started: neither queue is emptied
 			p.mustPut(n, n)
 		}
-		if journaled := len(p.fleet.Journaled()); journaled < 10-1-2 || p.Stats().Abandoned != 0 {
+		if journaled := len(p.fleet.Journaled()); journaled < writes-queued-pending || p.Stats().Abandoned != 0 {
 			t.Errorf("%d keys journaled: %+v", journaled, p.Stats())
 		}
 	})

@@ -116,7 +116,7 @@ func (r *Reader[K, V]) answersFromTarget(h *pinnedRoute, key record.Key) bool {
 // version, is lost. A write of it may still be under way or end in the journal, each within
 // the write's deadline. So the second look is later than both.
 func (r *Reader[K, V]) confirmLost(ctx context.Context, h *pinnedRoute, key K, first *comparison[V], m *Mismatch, afterMiss bool) {
-	if !pause(ctx, 2*r.i.set.Writing.Deadline) {
+	if !pause(ctx, 2*h.writing.Deadline) {
 		r.aborted(ctx, h, afterMiss)
 		return
 	}

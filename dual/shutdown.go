@@ -31,7 +31,7 @@ func (i *Instance) leave(ctx context.Context) error {
 		case <-bound.C:
 			last.end()
 			return fmt.Errorf("left uncleanly: after %s %d operations are in flight (%d background writes queued, %d keys to be journaled); the migration needs a full reconcile before cutover",
-				i.set.LeaveWithin, left, len(i.queue), i.pending.len())
+				i.set.LeaveWithin, left, i.queue.len(), i.pending.len())
 		}
 	}
 	i.report(ctx)
@@ -60,7 +60,7 @@ func (i *Instance) leave(ctx context.Context) error {
 func (i *Instance) close() *lease {
 	h := i.pinned.Load()
 	end := &pinnedRoute{
-		route: h.route, reads: readsNowhere, writes: writesNowhere, lease: h.lease,
+		route: h.route, reads: readsNowhere, writes: writesNowhere, lease: h.lease, writing: h.writing,
 		instance: i, mask: h.mask, shards: make([]shard, i.shards),
 	}
 	end.over, end.cancel = context.WithCancel(context.Background())

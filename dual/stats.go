@@ -126,7 +126,7 @@ func (i *Instance) Stats() Stats {
 		Mismatches: sum.comparisons[mismatched] + sum.comparisons[lostWriteConfirmed], Writes: sum.writes, TargetFailures: c.targetFailures.Load(), Settled: c.settled.Load(),
 		Journaled: c.journaled.Load(), Degraded: c.degraded.Load(), EmergencyRollbacks: c.emergencyRollbacks.Load(),
 		Unsettled: c.unsettled.Load(), Failed: c.failed.Load(), FenceWaits: c.fenceWaits.Load(),
-		Queue: len(i.queue), Overflowed: c.overflowed.Load(), Pending: i.pending.len(), Abandoned: c.abandoned.Load(),
+		Queue: i.queue.len(), Overflowed: c.overflowed.Load(), Pending: i.pending.len(), Abandoned: c.abandoned.Load(),
 		Renewals: c.renewals.Load(), RenewalFailures: c.renewalFailures.Load(), Rejoins: c.rejoins.Load(),
 		RefusedRoutes: c.refusedRoutes.Load(), NotificationFailures: c.notificationFailures.Load(),
 		StateLossReportFailures: c.stateLossReportFailures.Load(), ObserveFailures: c.observeFailures.Load(), Discarded: c.discarded.Load(),

@@ -53,7 +53,7 @@ func (i *Instance) handleTargetFailure(ctx context.Context, p *pin, entries []Jo
 	if isWriteFault(cause) {
 		return i.fail(entries, cause)
 	}
-	switch i.set.Writing.OnTargetFailure {
+	switch p.h.writing.OnTargetFailure {
 	case Degrade:
 		// [degraded-read]: recorded before the acknowledgment, or the next read of this instance
 		// returns the old state.
@@ -71,8 +71,8 @@ func (i *Instance) handleTargetFailure(ctx context.Context, p *pin, entries []Jo
 const recordsPerDeadline = 500
 
 func (i *Instance) deadline(records int) time.Duration {
-	d := i.set.Writing.Deadline
-	return max(d, min(d+d*time.Duration(records)/recordsPerDeadline, i.set.Writing.NotAfter))
+	w := i.writing()
+	return max(w.Deadline, min(w.Deadline+w.Deadline*time.Duration(records)/recordsPerDeadline, w.NotAfter))
 }
 
 func (i *Instance) fail(entries []JournalEntry, cause error) error {
@@ -115,7 +115,7 @@ func (i *Instance) rollbackOnWriteFailure(ctx context.Context, p *pin, entries [
 	// The rollback settles only when this instance has acknowledged it, and this pin would block
 	// that: the write would wait for itself.
 	p.release() // nothing more is done under the route
-	bounded := detach(ctx, i.set.Writing.RollbackBudget)
+	bounded := detach(ctx, p.h.writing.RollbackBudget)
 	defer bounded.stop()
 	committed, err := false, error(nil)
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
@@ -150,7 +150,7 @@ func (i *Instance) rollbackOnWriteFailure(ctx context.Context, p *pin, entries [
 	// The exception of promise 2, counted: the budget bounds how long a write waits for an instance
 	// that does not respond, and that instance may read the old state until its lease expires.
 	i.count.unsettled.Add(1)
-	i.log.Warn("write acknowledged before the rollback settled", "budget", i.set.Writing.RollbackBudget)
+	i.log.Warn("write acknowledged before the rollback settled", "budget", p.h.writing.RollbackBudget)
 	return nil
 }
 
@@ -177,9 +177,9 @@ func (i *Instance) awaitNext(ctx context.Context, h *pinnedRoute, until time.Tim
 		case <-next.over.Done():
 		case <-again.C:
 		case <-over.C:
-			return &WaitError{Route: h.route, After: i.set.Writing.FenceBudget, Cause: cause}
+			return &WaitError{Route: h.route, After: h.writing.FenceBudget, Cause: cause}
 		case <-ctx.Done():
-			return &WaitError{Route: h.route, After: i.set.Writing.FenceBudget, Cause: context.Cause(ctx)}
+			return &WaitError{Route: h.route, After: h.writing.FenceBudget, Cause: context.Cause(ctx)}
 		}
 	}
 }

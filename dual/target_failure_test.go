@@ -255,7 +255,7 @@ func TestChangeOfUnknownOutcomeDuringJournalingStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newTestInstance(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{})
 		var q pending
-		q.init(10)
+		q.init()
 		var one pin
 		p.pinWrite(&one)
 		q.add(&one, []JournalEntry{{Key: "1"}}, true)

@@ -201,7 +201,7 @@ func (w *Writer[K, V]) write(ctx context.Context, o *operation[K, V]) error {
 			return err
 		}
 		if until.IsZero() {
-			until = time.Now().Add(w.i.set.Writing.FenceBudget)
+			until = time.Now().Add(h.writing.FenceBudget)
 		}
 		if err := w.i.awaitNext(ctx, h, until, err); err != nil {
 			return err
@@ -263,9 +263,9 @@ func (w *Writer[K, V]) legacyAlone(ctx context.Context, p *pin, o *operation[K, 
 func (w *Writer[K, V]) both(ctx context.Context, p *pin, o *operation[K, V]) (moved bool, err error) {
 	// [not-after]: fixed here. If the clock can't be read, legacy takes the write all the same and
 	// the change is journaled: an outage of the target stops no write.
-	notAfter, clockErr := w.clock.atLeast(ctx, w.i.set.Writing.Deadline)
+	notAfter, clockErr := w.clock.atLeast(ctx, p.h.writing.Deadline)
 	if clockErr == nil {
-		notAfter = notAfter.Add(w.i.set.Writing.NotAfter)
+		notAfter = notAfter.Add(p.h.writing.NotAfter)
 	}
 	began := p.watch()
 	changes, err := w.runLegacy(ctx, p, o)

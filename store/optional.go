@@ -241,6 +241,14 @@ type Purger interface {
 	Purge(ctx context.Context) (int64, error)
 }
 
+// TombstoneKeeper is a Target whose tombstones last as long as it was opened with, until
+// KeepTombstones sets another time for those that are made, or purged, from then on.
+//
+// Without it: another writing.tombstones acts when the target is opened again.
+type TombstoneKeeper interface {
+	KeepTombstones(horizon time.Duration)
+}
+
 // BulkLoader is a Target that takes new records fast, many at once.
 //
 // Without it: backfill writes through Apply.

@@ -139,7 +139,7 @@ func Open[K comparable, V any](ctx context.Context, m *migration.Config, o Optio
 			return nil, err
 		}
 	}
-	comparer, err := record.NewComparer(schema, m.Compare)
+	compare, err := newComparison(schema, m.Compare)
 	if err != nil {
 		return nil, err
 	}
@@ -153,18 +153,25 @@ func Open[K comparable, V any](ctx context.Context, m *migration.Config, o Optio
 		target = opened
 	}
 	config := dual.Config{
-		Fleet: fleet, Logger: o.Logger, Strict: o.Strict, Writing: Writing(m.Writing), Faults: staging,
+		Fleet: fleet, Logger: o.Logger, Strict: o.Strict, Faults: staging,
 		Identity: dual.Identity{About: cmp.Or(o.About, m.Name)}, Moves: m.Moves(),
 	}
 	config.Marks, _ = target.(store.Marker)
+	if config.Applied = Applied(fleet, target, func(applied *migration.Config) {
+		if err := compare.follow(applied.Compare); err != nil && o.Logger != nil {
+			o.Logger.Warn("the applied rules of comparison don't fit the columns that this process moves; keeping the present ones", "error", err)
+		}
+	}); config.Applied == nil {
+		config.Writing = Writing(m.Writing)
+	}
 	if o.Instance != nil {
 		o.Instance(&config)
 	}
 	bound := dual.Bind(target, codec)
 	reader := dual.ReaderConfig[K, V]{
-		Target: bound, Key: codec.Key, Legacy: b.Read, Compare: dual.CompareBy(codec, comparer), TargetTimeout: TargetTimeout,
+		Target: bound, Key: codec.Key, Legacy: b.Read, Compare: compareBy(codec, compare), TargetTimeout: TargetTimeout,
 	}
-	writer := dual.WriterConfig[K, V]{Target: bound, Key: codec.Key, Legacy: b.Read, Compare: dual.CompareBy(codec, comparer)}
+	writer := dual.WriterConfig[K, V]{Target: bound, Key: codec.Key, Legacy: b.Read, Compare: compareBy(codec, compare)}
 	if legacy != nil {
 		writer.Locked, writer.ReadBacks = Locked(legacy, codec), staging
 	}
@@ -189,18 +196,6 @@ func Open[K comparable, V any](ctx context.Context, m *migration.Config, o Optio
 		return nil, errors.Join(err, instance.Run(stopped)) // gives the lease back
 	}
 	return r, nil
-}
-
-// Writing converts the migration file's settings of writes.
-func Writing(w migration.Writing) dual.Writing {
-	return dual.Writing{
-		OnTargetFailure: dual.Policy(w.OnTargetFailure),
-		Deadline:        time.Duration(w.Deadline),
-		NotAfter:        time.Duration(w.NotAfter),
-		RollbackBudget:  time.Duration(w.RollbackBudget),
-		FenceBudget:     time.Duration(w.FenceBudget),
-		Queue:           w.Queue,
-	}
 }
 
 // Locked makes a dual.WriterConfig's Locked of a legacy store.

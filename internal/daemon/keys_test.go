@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +21,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/kit"
 	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/hint"
@@ -28,6 +32,7 @@ import (
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // keysFile is a migration file in which every key can be changed alone, but for those that exclude
@@ -61,6 +66,7 @@ type keyChange struct {
 	// with are values of other keys that the file needs with it; nil removes one.
 	with map[string]any
 	seen string // by which observer; "": by the section's
+	also string // by which other one
 }
 
 // keyChanges has a row for each key of the migration file. Where each is seen, and so what the
@@ -82,7 +88,7 @@ type keyChange struct {
 //	route     the route of a running instance's next renewal, of a new epoch, in the key's phase
 //	file      what the daemon reads from its own file at each use
 //	opened    what the daemon reads from its own file when it opens the stores
-//	restart   nothing before the application's next start reads it: apply stores it, and says so
+//	instance  what a running instance writes, keeps tombstones and compares by
 func keyChanges() map[string]keyChange {
 	c := map[string]keyChange{
 		"name": {value: "others", seen: "other"}, "environment": {value: "staging", seen: "status"},
@@ -149,9 +155,16 @@ func keyChanges() map[string]keyChange {
 		"runbook.success.below": {value: 7, with: map[string]any{"runbook.success.above": nil}},
 	}
 	for key, value := range map[string]any{
-		"on_target_failure": "degrade", "deadline": "2s", "not_after": "20s", "rollback_budget": "2s", "fence_budget": "3s", "queue": 77, "tombstones": "2d",
+		"on_target_failure": "degrade", "deadline": "2s", "rollback_budget": "2s", "fence_budget": "3s", "queue": 77, "tombstones": "2d",
 	} {
-		c["writing."+key] = keyChange{value: value, seen: "restart"}
+		c["writing."+key] = keyChange{value: value, seen: "instance"}
+	}
+	c["writing.not_after"] = keyChange{value: "20s", seen: "refused"}
+	for key, row := range c {
+		if strings.HasPrefix(key, "compare.") && row.seen == "" && key != "compare.show" { // what findings show is a run's
+			row.seen, row.also = "job", "instance"
+			c[key] = row
+		}
 	}
 	for _, of := range []string{
 		"gates.consistency", "gates.shadow_writes", "gates.target_reads", "gates.added_latency", "gates.drill", "gates.runbook", "gates.custom",
@@ -256,6 +269,11 @@ type keysWorld struct {
 	schedule   *Schedule
 	fleet      *pgfleet.Fleet
 	grant      dual.Grant
+
+	instance   *dual.Instance // running
+	leave      func()
+	tombstones tombstones // of its target
+	followed   atomic.Pointer[migration.Config]
 }
 
 func (w *keysWorld) check(err error) {
@@ -263,6 +281,62 @@ func (w *keysWorld) check(err error) {
 	if err != nil {
 		w.Fatal(err)
 	}
+}
+
+// tombstones is a target of which only this is looked at.
+type tombstones struct {
+	store.TargetRecords
+	horizon atomic.Int64
+}
+
+func (s *tombstones) KeepTombstones(horizon time.Duration) { s.horizon.Store(int64(horizon)) }
+
+// run runs an instance, which follows what is applied.
+func (w *keysWorld) run() {
+	w.Helper()
+	applied, err := w.st.Config(w.Context(), "items")
+	w.check(err)
+	fleet := pgfleet.New(w.st.Pool(), "items", pgfleet.Options{Renew: 50 * time.Millisecond})
+	c := dual.Config{Fleet: fleet, Moves: applied.Moves, Identity: dual.Identity{Instance: "running"}}
+	c.Applied = kit.Applied(fleet, &w.tombstones, func(m *migration.Config) { w.followed.Store(m) })
+	w.instance, err = dual.Join(w.Context(), c)
+	w.check(err)
+	ctx, stop := context.WithCancel(context.WithoutCancel(w.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- w.instance.Run(ctx) }()
+	w.leave = sync.OnceFunc(func() {
+		stop()
+		if err := <-ended; err != nil {
+			w.Error(err)
+		}
+	})
+	w.Cleanup(w.leave)
+}
+
+// follows waits until the running instance follows what is applied, and returns what it goes by.
+func (w *keysWorld) follows() *migration.Config {
+	w.Helper()
+	m, err := app.Applied(w.Context(), w.st, "items")
+	w.check(err)
+	want, err := m.Public()
+	w.check(err)
+	follows := func() bool {
+		got, err := w.followed.Load().Public()
+		w.check(err)
+		return string(got) == string(want) && w.instance.Writing() == kit.Writing(m.Writing)
+	}
+	for limit := time.Now().Add(3 * time.Minute); !follows(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(limit) {
+			w.Fatalf("the running instance does not follow what is applied: %s", want)
+		}
+	}
+	by, now := &migration.Config{Compare: w.followed.Load().Compare}, w.instance.Writing()
+	by.Writing = migration.Writing{
+		OnTargetFailure: string(now.OnTargetFailure), Deadline: phases.Duration(now.Deadline), NotAfter: phases.Duration(now.NotAfter),
+		RollbackBudget: phases.Duration(now.RollbackBudget), FenceBudget: phases.Duration(now.FenceBudget), Queue: now.Queue,
+		Tombstones: phases.Duration(w.tombstones.horizon.Load()),
+	}
+	return by
 }
 
 // apply applies the file as a command does.
@@ -339,10 +413,12 @@ func (w *keysWorld) observe(by string) []byte {
 		exprs, err := w.schedule.Exprs(ctx)
 		w.check(err)
 		seen = map[string]any{"full": exprs[reconcile.FullKind], "sampled": exprs[reconcile.SampledKind]}
-	case "keep", "restart":
+	case "keep":
 		m, err := app.Applied(ctx, w.st, "items")
 		w.check(err)
 		seen = document(m)
+	case "instance":
+		seen = document(w.follows())
 	case "status", "decider":
 		e, err := w.st.Snapshot(ctx, "items")
 		w.check(err)
@@ -386,7 +462,7 @@ func TestEveryKeyActsWithoutRestart(t *testing.T) {
 		}
 	}
 	before := map[string][]byte{}
-	for _, by := range []string{"rules", "job", "options", "locks", "opened", "limits", "schedule", "keep", "restart", "status", "grant", "file"} {
+	for _, by := range []string{"rules", "job", "options", "locks", "opened", "limits", "schedule", "keep", "instance", "status", "grant", "file"} {
 		before[by] = w.observe(by)
 	}
 	before["decider"] = before["status"]
@@ -402,9 +478,10 @@ func TestEveryKeyActsWithoutRestart(t *testing.T) {
 		if row.seen == "route" {
 			continue
 		}
-		w.try(base, key, row, before[row.seen])
+		w.try(base, key, row, before)
 	}
-	w.join() // the lease of before may have expired
+	w.leave() // moveTo acknowledges for the other one alone
+	w.join()  // the lease of before may have expired
 	// In the phases of these keys the others would not all be refused or seen.
 	w.check(w.apply(w.m.Config))
 	for _, to := range []phases.Route{{Phase: phases.Cutover, Percent: phases.All}, {Phase: phases.Grace}} {
@@ -463,6 +540,7 @@ func newKeysWorld(t *testing.T, dir, file, legacyURL string) *keysWorld {
 	w.join()
 	w.moveTo(phases.Route{Phase: phases.ShadowWrite})
 	w.moveTo(phases.Route{Phase: phases.DualRead, Percent: phases.All})
+	w.run()
 	d := &Daemon{State: w.st, Migrations: []*Migration{w.m}, Log: slog.New(slog.DiscardHandler)}
 	w.engine = &engineRun{Engine: d.engine(w.m), log: d.Log, stop: func() {}, failures: map[string]string{}}
 	t.Cleanup(func() {
@@ -490,7 +568,7 @@ func (w *keysWorld) moveTo(to phases.Route) {
 
 // try changes one key, applies the file, and compares what is seen with what was seen of the base
 // file: so the key of the row before, which is gone, must have its default again.
-func (w *keysWorld) try(base, key string, row keyChange, before []byte) {
+func (w *keysWorld) try(base, key string, row keyChange, before map[string][]byte) {
 	w.Helper()
 	file := edited(base, key, row.value)
 	for other, value := range row.with {
@@ -526,7 +604,9 @@ func (w *keysWorld) try(base, key string, row keyChange, before []byte) {
 		}
 		return
 	case "columns":
+		w.leave() // it would have to restart
 		w.columns(base, file, key, m)
+		w.run()
 		return
 	}
 	if migration.RuleOf(key) == migration.Tuned {
@@ -539,9 +619,16 @@ func (w *keysWorld) try(base, key string, row keyChange, before []byte) {
 		w.Errorf("%s: %v", key, err)
 		return
 	}
-	changes, err := state.ChangesOf(before, w.observe(row.seen))
+	changes, err := state.ChangesOf(before[row.seen], w.observe(row.seen))
 	w.check(err)
-	whole := row.seen == "rules" || row.seen == "job" || row.seen == "keep" || row.seen == "restart" // keys by their names
+	if row.also != "" {
+		also, err := state.ChangesOf(before[row.also], w.observe(row.also))
+		w.check(err)
+		if !reflect.DeepEqual(also, changes) {
+			w.Errorf("%s: %s shows %v, and %s %v", key, row.seen, changes, row.also, also)
+		}
+	}
+	whole := row.seen == "rules" || row.seen == "job" || row.seen == "keep" || row.seen == "instance" // keys by their names
 	if len(changes) == 0 || whole && !slices.ContainsFunc(changes, func(c state.KeyChange) bool {
 		return without(c.Key) == key || strings.HasPrefix(without(c.Key), key+".") // a mapping's own keys
 	}) {

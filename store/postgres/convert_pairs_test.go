@@ -227,7 +227,7 @@ func (b *pairBench) stores(t *testing.T, m *migration.Config) (*Legacy, *Target)
 	if err != nil {
 		t.Fatal(err)
 	}
-	target := &Target{pool: b.pool, migration: m.Name, side: pgx.Identifier{"migrator_target", m.Name}.Sanitize(), horizon: defaultHorizon}
+	target := &Target{pool: b.pool, migration: m.Name, side: pgx.Identifier{"migrator_target", m.Name}.Sanitize()}
 	if target.shape, err = targetShape(into, legacy.shape.schema); err != nil {
 		t.Fatal(err)
 	}

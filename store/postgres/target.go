@@ -27,10 +27,10 @@ type Target struct {
 	shape     *shape
 	migration string
 	config    *migration.Config
-	side      string // the quoted name of the table of versions
-	horizon   time.Duration
-	byteKeys  bool        // see sideKey
-	expectNew atomic.Bool // see BulkLoad
+	side      string       // the quoted name of the table of versions
+	horizon   atomic.Int64 // nanoseconds: how long tombstones stay
+	byteKeys  bool         // see sideKey
+	expectNew atomic.Bool  // see BulkLoad
 }
 
 var (
@@ -52,10 +52,8 @@ func OpenTarget(ctx context.Context, m *migration.Config, url string, schema *re
 	if err != nil {
 		return nil, err
 	}
-	t := &Target{pool: pool, migration: m.Name, config: m, side: pgx.Identifier{"migrator_target", m.Name}.Sanitize(), horizon: time.Duration(m.Writing.Tombstones)}
-	if t.horizon <= 0 {
-		t.horizon = defaultHorizon
-	}
+	t := &Target{pool: pool, migration: m.Name, config: m, side: pgx.Identifier{"migrator_target", m.Name}.Sanitize()}
+	t.KeepTombstones(time.Duration(m.Writing.Tombstones))
 	described, err := describe(ctx, pool, "target", targetConfig(m).Table)
 	switch {
 	case err != nil:
@@ -194,4 +192,12 @@ func asUnprepared(err error) error {
 		return fmt.Errorf("%w (SQLSTATE %s)", errUnprepared, pgfail.SQLState(err))
 	}
 	return err
+}
+
+// KeepTombstones implements store.TombstoneKeeper. Not above 0: the default.
+func (t *Target) KeepTombstones(horizon time.Duration) {
+	if horizon <= 0 {
+		horizon = defaultHorizon
+	}
+	t.horizon.Store(int64(horizon))
 }

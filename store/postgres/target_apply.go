@@ -279,7 +279,7 @@ func (t *Target) lockAndRead(writes []store.Write, states []keyState, keys []rec
 		SELECT u.key, u.version, u.deleted::bool, `+t.expires()+`
 		FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS u(key, version, deleted, keep)
 		ORDER BY u.key COLLATE "C" ON CONFLICT (key) DO UPDATE SET version = EXCLUDED.version WHERE false RETURNING s.key`,
-		names, versions, deleted, keep, t.horizon.Microseconds())
+		names, versions, deleted, keep, time.Duration(t.horizon.Load()).Microseconds())
 	p.add(func(v [][]byte) error {
 		n, err := q.place(v[0])
 		if err != nil {

@@ -58,7 +58,7 @@ func (t *Target) writeDecided(writes []store.Write, states []keyState) (*pipelin
 		// [tombstone]: the version of a deleted record stays.
 		p.add(nil, `UPDATE `+t.side+` s SET version = u.version, deleted = u.deleted::bool, expires = `+t.expires()+`
 			FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS u(key, version, deleted, keep) WHERE s.key = u.key`,
-			names, versions, deleted, keep, t.horizon.Microseconds())
+			names, versions, deleted, keep, time.Duration(t.horizon.Load()).Microseconds())
 	}
 	if len(undo) > 0 {
 		p.add(nil, "DELETE FROM "+t.side+" WHERE key = ANY ($1::text[])", undo)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -71,7 +72,7 @@ func (t *Target) command(w *store.Write) (*command, error) {
 	}
 	// [tombstone]: without a horizon the version stays for good.
 	if !w.Keep {
-		args[6] = strconv.FormatInt(t.horizon.Milliseconds(), 10)
+		args[6] = strconv.FormatInt(time.Duration(t.horizon.Load()).Milliseconds(), 10)
 	}
 	var r record.Record
 	if w.Deleted {

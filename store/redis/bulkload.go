@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 	"strconv"
 	"strings"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
@@ -60,7 +61,7 @@ func (t *Target) loadShare(ctx context.Context, client *goredis.Client, f store.
 		version: f.Version.AppendText32(nil), late: strconv.FormatInt(f.NotAfter.UnixMicro(), 10), loadBuffers: buffers,
 	}
 	if t.expires >= 0 {
-		m.horizon = strconv.FormatInt(t.horizon.Milliseconds(), 10)
+		m.horizon = strconv.FormatInt(time.Duration(t.horizon.Load()).Milliseconds(), 10)
 	}
 	if t.cluster != nil {
 		m.each = 1

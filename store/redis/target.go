@@ -44,7 +44,7 @@ type Target struct {
 	apply     *script
 	rules     []record.Rule // of comparison
 	expires   int           // index of the field past which a record does not exist; -1: none
-	horizon   time.Duration // how long the version of a deleted record stays
+	horizon   atomic.Int64  // nanoseconds: how long the version of a deleted record stays
 
 	bulk         bulkPool
 	noExpireTime atomic.Bool // the server has no PEXPIRETIME
@@ -69,10 +69,8 @@ func Open(_ context.Context, m *migration.Config, url string, schema *record.Sch
 	if err != nil {
 		return nil, err
 	}
-	t := &Target{migration: m.Name, schema: schema, template: template, rules: m.Compare, expires: -1, horizon: time.Duration(m.Writing.Tombstones)}
-	if t.horizon <= 0 {
-		t.horizon = defaultHorizon
-	}
+	t := &Target{migration: m.Name, schema: schema, template: template, rules: m.Compare, expires: -1}
+	t.KeepTombstones(time.Duration(m.Writing.Tombstones))
 	reserved := c.VersionField
 	if reserved == "" {
 		reserved = defaultVersionField
@@ -186,4 +184,12 @@ func (t *Target) masters(ctx context.Context, f func(ctx context.Context, client
 		return fmt.Errorf("unknown client %T", t.client)
 	}
 	return f(ctx, client)
+}
+
+// KeepTombstones implements store.TombstoneKeeper. Not above 0: the default.
+func (t *Target) KeepTombstones(horizon time.Duration) {
+	if horizon <= 0 {
+		horizon = defaultHorizon
+	}
+	t.horizon.Store(int64(horizon))
 }

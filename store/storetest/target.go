@@ -48,6 +48,7 @@ func RunTarget(t *testing.T, h TargetHarness) {
 		{"NotAfter", testNotAfter},
 		{"Only", testOnly},
 		{"Keep", testKeep},
+		{"KeepTombstones", testKeepTombstones},
 		{"AbsentAndOrder", testAbsentAndOrder},
 		{"MixedBatch", testMixedBatch},
 		{"OneKeyManyTimesInABatch", testSameKeyInBatch},

@@ -151,6 +151,27 @@ func testKeep(t *testing.T, h TargetHarness) {
 	b.want(put(1, 1), store.Older, at(2))
 }
 
+func testKeepTombstones(t *testing.T, h TargetHarness) {
+	b := simpleFixture(t, h)
+	keeper, ok := b.target.(store.TombstoneKeeper)
+	if !ok {
+		t.Skip("the target keeps tombstones as it was opened")
+	}
+	keeper.KeepTombstones(20 * time.Millisecond)
+	b.want(remove(1, 2), store.Applied, at(2))
+	b.until("the tombstone to end", func() bool {
+		if p, ok := b.target.(store.Purger); ok {
+			if _, err := p.Purge(b.ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return b.get(keyOf(1))[0].Presence == store.Absent
+	})
+	keeper.KeepTombstones(0) // the default
+	b.want(remove(1, 3), store.Applied, at(3))
+	b.gone(keyOf(1), store.Tombstone, at(3))
+}
+
 // until awaits a condition of the target's.
 func (b *targetFixture) until(what string, done func() bool) {
 	b.t.Helper()

@@ -72,13 +72,8 @@ func Serve(ctx context.Context, c Config) error {
 	instance, err := dual.Join(ctx, dual.Config{
 		Fleet: fleet, Marks: marks, Logger: c.Logger, LeaveWithin: c.Drain, BreakerPause: c.Breaker, ReportEvery: c.HandIn, Faults: c.Faults,
 		Moves:    m.Moves(),
+		Applied:  kit.Applied(fleet, target, nil), // on_target_failure and the rest of writing, also after a later apply
 		Identity: dual.Identity{Instance: c.Instance, About: fmt.Sprintf("storefront, pid %d", os.Getpid())},
-		Writing: dual.Writing{
-			OnTargetFailure: dual.Policy(m.Writing.OnTargetFailure),
-			Deadline:        time.Duration(m.Writing.Deadline), NotAfter: time.Duration(m.Writing.NotAfter),
-			RollbackBudget: time.Duration(m.Writing.RollbackBudget), FenceBudget: time.Duration(m.Writing.FenceBudget),
-			Queue: m.Writing.Queue,
-		},
 	})
 	if err != nil {
 		return err
