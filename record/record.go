@@ -71,6 +71,8 @@ type Field struct {
 	Collation       string `json:"collation,omitempty"`        // of legacy's column; "": none, or not known
 	TargetType      string `json:"target_type,omitempty"`      // the target's own type, where it has columns
 	TargetCollation string `json:"target_collation,omitempty"` //
+	Inside          string `json:"inside,omitempty"`           // of Type: InsideText; "": nothing that DDL could change, or not known
+	TargetInside    string `json:"target_inside,omitempty"`    // of TargetType
 	Number          int16  `json:"number,omitempty"`           // of legacy's column in Schema.Table: a renamed one keeps it
 }
 

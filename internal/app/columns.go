@@ -58,7 +58,7 @@ func resolveColumns(applied *record.Schema, at phases.Phase, now *record.Schema,
 	}
 	differ := compareColumns(applied, now)
 	for _, name := range slices.Concat(flags.Add, flags.Drop) {
-		if !slices.Contains(differ.added, name) && !slices.Contains(differ.dropped, name) && !slices.Contains(differ.changed, name) {
+		if !slices.Contains(differ.added, name) && !slices.Contains(differ.dropped, name) && !slices.Contains(differ.changed, name) && !differ.untyped {
 			return r, refuseHint(flagHint(name, flags, now), "nothing is to be done about column %q: %s", name, placeOf(name, applied, now))
 		}
 	}
@@ -127,6 +127,7 @@ func columnsBefore(ctx context.Context, st *state.Store, migration string) (*rec
 type columnDifference struct {
 	added, dropped, changed []string // names in legacy
 	key                     bool
+	untyped                 bool // the target's types, which are applied, were not looked at now
 }
 
 func (d columnDifference) String() string {
@@ -152,9 +153,11 @@ func compareColumns(applied, now *record.Schema) (d columnDifference) {
 			continue
 		}
 		was := applied.Fields[i]
+		d.untyped = d.untyped || was.TargetType != "" && f.TargetType == ""
 		noted := func(was, is string) bool { return was == "" || is == "" || was == is }
 		if was.Type != f.Type || was.Kind != f.Kind || was.Element != f.Element || was.Target != f.Target ||
 			!noted(was.Collation, f.Collation) || !noted(was.TargetType, f.TargetType) || !noted(was.TargetCollation, f.TargetCollation) ||
+			len(record.ChangedInside(was.Inside, f.Inside))+len(record.ChangedInside(was.TargetInside, f.TargetInside)) > 0 ||
 			applied.Table == now.Table && was.Number != 0 && was.Number != f.Number {
 			d.changed = append(d.changed, f.Name)
 		}

@@ -26,7 +26,7 @@ func (l *Legacy) ColumnChanges(ctx context.Context, schema *record.Schema) ([]st
 	c := changes{side: "legacy", table: t}
 	for i, f := range schema.Fields {
 		f.NotNull = f.NotNull && !slices.Contains(schema.Key, i) // what is the key's is said of the key
-		c.compare(f, f.Name, f.Type, f.Collation, f.Number, t.oid == uint32(schema.Table))
+		c.compare(f, f.Name, sqlColumn{f.Type, f.Collation, f.Inside}, f.Number, t.oid == uint32(schema.Table))
 	}
 	c.key(schema, legacyName)
 	if v := legacyConfig(l.config).VersionColumn; schema.Index(v) < 0 {
@@ -53,7 +53,7 @@ func (t *Target) ColumnChanges(ctx context.Context, schema *record.Schema) ([]st
 	}
 	c := changes{side: "target", table: now}
 	for _, f := range schema.Fields {
-		c.compare(f, f.Target, f.TargetType, f.TargetCollation, 0, false)
+		c.compare(f, f.Target, sqlColumn{f.TargetType, f.TargetCollation, f.TargetInside}, 0, false)
 	}
 	c.key(schema, targetName)
 	return c.found, nil
@@ -64,7 +64,7 @@ func (t *Target) TypedSchema() *record.Schema {
 	s := *t.shape.schema
 	s.Fields = slices.Clone(s.Fields)
 	for i, c := range t.shape.columns {
-		s.Fields[i].TargetType, s.Fields[i].TargetCollation = c.declared, c.collation
+		s.Fields[i].TargetType, s.Fields[i].TargetCollation, s.Fields[i].TargetInside = c.declared, c.collation, c.inside
 	}
 	return &s
 }
@@ -77,6 +77,9 @@ type changes struct {
 	found []store.ColumnChange
 }
 
+// sqlColumn is a column as it was applied.
+type sqlColumn struct{ declared, collation, inside string }
+
 func (c *changes) add(column, change string, broken bool, format string, args ...any) {
 	c.found = append(c.found, store.ColumnChange{
 		Side: c.side, Column: oneline.Escape(column), Change: change, Detail: fmt.Sprintf(format, args...), Broken: broken,
@@ -84,7 +87,7 @@ func (c *changes) add(column, change string, broken bool, format string, args ..
 }
 
 // compare compares one field's column. Numbers are compared only if they are of this table.
-func (c *changes) compare(f record.Field, name, declared, collation string, number int16, numbered bool) {
+func (c *changes) compare(f record.Field, name string, was sqlColumn, number int16, numbered bool) {
 	if c.known == nil {
 		c.known = map[string]bool{}
 	}
@@ -99,13 +102,18 @@ func (c *changes) compare(f record.Field, name, declared, collation string, numb
 		return
 	}
 	c.known[name] = true
+	inside := record.ChangedInside(was.inside, is.inside)
 	switch {
 	case numbered && number != 0 && is.number != number:
 		c.add(name, "replaced", true, "column %q was dropped, and added again", oneline.Escape(name))
-	case declared != "" && is.declared != declared:
-		c.add(name, "retyped", true, "column %q is now of type %s, and was %s", oneline.Escape(name), is.declared, declared)
-	case collation != "" && is.collation != collation:
-		c.add(name, "collation", true, "column %q now has the collation %q, and had %q", oneline.Escape(name), is.collation, collation)
+	case was.declared != "" && is.declared != was.declared:
+		c.add(name, "retyped", true, "column %q is now of type %s, and was %s", oneline.Escape(name), is.declared, was.declared)
+	case was.collation != "" && is.collation != was.collation:
+		c.add(name, "collation", true, "column %q now has the collation %q, and had %q", oneline.Escape(name), is.collation, was.collation)
+	case len(inside) > 0 && inside[0].Enum:
+		c.add(name, "retyped", true, "a label of the enum %s of column %q was renamed: its records have another text in the store", oneline.Escape(inside[0].Type), oneline.Escape(name))
+	case len(inside) > 0:
+		c.add(name, "retyped", true, "the type %s of column %q has other attributes: its records have another text in the store", oneline.Escape(inside[0].Type), oneline.Escape(name))
 	case c.side == "legacy" && f.NotNull && !is.notNull:
 		c.add(name, "null", false, "column %q may be null now", oneline.Escape(name))
 	}

@@ -43,6 +43,7 @@ type column struct {
 	generated      bool   // computed by the server: it can't be written
 	identity       string // a: GENERATED ALWAYS AS IDENTITY
 	typ            *sqlType
+	inside         string // record.InsideText of typ
 	typmod         int32  // -1: none
 	looseCollation bool   // its collation takes different texts as equal
 	number         int16  // attnum: stays with the column when it is renamed

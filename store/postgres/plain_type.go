@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/stranglerfig/migrator/record"
 )
 
 // mapped is what a column has to do with the other store's.
@@ -16,6 +18,7 @@ type mapped struct {
 // resolve sets the column's type from the catalog, and what a value's conversion needs of it.
 func (c *column) resolve(typ *sqlType) {
 	c.typ, c.plain = typ, c.declared
+	c.inside = record.InsideText(typ.inside(nil))
 	t := typ
 	for ; t.form == formDomain; t = t.inner {
 		c.notNull = c.notNull || t.notNull

@@ -65,7 +65,7 @@ func legacyShape(m *migration.Config, t *table) (*shape, error) {
 		}
 		s.columns = append(s.columns, c)
 		s.schema.Fields = append(s.schema.Fields, record.Field{
-			Name: c.name, Target: target, Kind: c.format.kind, Element: c.format.element, Type: c.declared, Base: c.baseType(), NotNull: c.notNull, Collation: c.collation, Number: c.number,
+			Name: c.name, Target: target, Kind: c.format.kind, Element: c.format.element, Type: c.declared, Base: c.baseType(), NotNull: c.notNull, Collation: c.collation, Inside: c.inside, Number: c.number,
 		})
 		return nil
 	}

@@ -42,6 +42,7 @@ type sqlType struct {
 	based   string   // of a domain: its base with that typmod, as SQL prints it
 	notNull bool     // of a domain
 	fields  []typeField
+	labels  []string // of an enum
 
 	equal     equalImage // of a base type's = in its default class of btree, of a range's for its subtype
 	loose     bool       // a range compares its bounds by a collation that takes different texts as equal
@@ -51,6 +52,7 @@ type sqlType struct {
 // typeField is an attribute of a composite type.
 type typeField struct {
 	name  string
+	named string // its type, as SQL prints it
 	typ   *sqlType
 	loose bool // its collation takes different texts as equal
 }
@@ -121,7 +123,8 @@ SELECT t.oid, n.nspname, t.typname, coalesce(x.extname, ''), t.typtype::text, fo
 	coalesce(CASE WHEN r.rngtypid = t.oid THEN (SELECT i.named FROM equal_image i WHERE i.oid = r.rngsubopc) ELSE own.named END, ''),
 	coalesce(NOT own.visible, false),
 	coalesce(NOT l.collisdeterministic, false),
-	fields.names, fields.types, fields.loose
+	fields.names, fields.types, fields.loose, fields.named,
+	(SELECT array_agg(v.enumlabel::text ORDER BY v.enumsortorder) FROM pg_enum v WHERE v.enumtypid = t.oid)
 FROM reached JOIN pg_type t ON t.oid = reached.oid JOIN pg_namespace n ON n.oid = t.typnamespace
 LEFT JOIN pg_type e ON e.oid = t.typelem
 LEFT JOIN pg_range r ON r.rngtypid = t.oid OR %[1]s = t.oid
@@ -135,7 +138,8 @@ LEFT JOIN LATERAL (
 ) own ON t.typtype = 'b'
 LEFT JOIN LATERAL (
 	SELECT array_agg(a.attname::text ORDER BY a.attnum) AS names, array_agg(a.atttypid ORDER BY a.attnum) AS types,
-		array_agg(coalesce(NOT c.collisdeterministic, false) ORDER BY a.attnum) AS loose
+		array_agg(coalesce(NOT c.collisdeterministic, false) ORDER BY a.attnum) AS loose,
+		array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY a.attnum) AS named
 	FROM pg_attribute a LEFT JOIN pg_collation c ON c.oid = a.attcollation
 	WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
 ) fields ON t.typtype = 'c'`
@@ -163,12 +167,12 @@ func queryTypes(ctx context.Context, db querier, server int, oids []uint32) (map
 	var form, delimiter, equal string
 	var array bool
 	var within uint32
-	var names []string
+	var names, named []string
 	var of []uint32
 	var loose []bool
 	_, err = pgx.ForEachRow(rows, []any{
 		&t.oid, &t.schema, &t.name, &t.extension, &form, &t.cast, &array, &delimiter, &within, &t.typmod, &t.based, &t.notNull, &equal, &t.unordered, &t.loose,
-		&names, &of, &loose,
+		&names, &of, &loose, &named, &t.labels,
 	}, func() error {
 		one := t
 		one.form, one.delimiter, one.equal = typeForm(form[0]), delimiter[0], equalImage(equal)
@@ -179,7 +183,7 @@ func queryTypes(ctx context.Context, db querier, server int, oids []uint32) (map
 			inner[one.oid] = within
 		}
 		for i := range names {
-			one.fields = append(one.fields, typeField{name: names[i], loose: loose[i]})
+			one.fields = append(one.fields, typeField{name: names[i], named: named[i], loose: loose[i]})
 		}
 		types[one.oid], fields[one.oid] = &one, of
 		return nil
@@ -194,6 +198,27 @@ func queryTypes(ctx context.Context, db querier, server int, oids []uint32) (map
 		}
 	}
 	return types, nil
+}
+
+// inside lists what the type is made of, as far as DDL can change that: [columns-watched].
+func (t *sqlType) inside(found []record.Inside) []record.Inside {
+	of := record.Inside{Type: t.schema + "." + t.name, Enum: t.form == formEnum, Parts: slices.Clone(t.labels)}
+	if slices.ContainsFunc(found, func(f record.Inside) bool { return f.Type == of.Type }) {
+		return found
+	}
+	for _, f := range t.fields {
+		of.Parts = append(of.Parts, f.name+" "+f.named)
+	}
+	if t.form == formEnum || t.form == formComposite {
+		found = append(found, of)
+	}
+	for _, f := range t.fields {
+		found = f.typ.inside(found)
+	}
+	if t.inner != nil {
+		found = t.inner.inside(found)
+	}
+	return found
 }
 
 // resolved is the type below the domains.

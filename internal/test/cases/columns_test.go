@@ -648,6 +648,67 @@ func changesColumns(t *testing.T, long bool) {
 	}
 }
 
+// TestTypesThatChangeInside: DDL of a type gives values that are stored other texts, and touches neither the
+// table nor its rows. A label that is added changes none.
+func TestTypesThatChangeInside(t *testing.T) {
+	t.Parallel()
+	const types = `CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE DOMAIN moods AS mood[]; CREATE TYPE place AS (street text, felt moods);
+		ALTER TABLE things ADD m mood DEFAULT 'ok', ADD p place DEFAULT ROW('here', '{sad}')`
+	for name, c := range map[string]struct {
+		target      string
+		of          bool // the target's
+		ddl, detail string
+		columns     []string
+	}{
+		"a label":            {toRedis, false, `ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'`, "a label of the enum public.mood of column", []string{"m", "p"}},
+		"an attribute":       {toRedis, false, `ALTER TYPE place ADD ATTRIBUTE nr int`, "the type public.place of column", []string{"p"}},
+		"the target's label": {toPostgres, true, `ALTER TYPE mood RENAME VALUE 'ok' TO 'fine'`, "a label of the enum public.mood of column", []string{"m", "p"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newTable(t, c.target)
+			w.sql(w.legacy, types)
+			at := w.legacy
+			if c.target == toPostgres {
+				w.sql(w.target, types)
+			}
+			if c.of {
+				at = w.target
+			}
+			w.mustApply(app.ColumnFlags{})
+			w.upto(phases.DualRead)
+			w.clean()
+			w.sql(at, `ALTER TYPE mood ADD VALUE 'happy' BEFORE 'ok'`)
+			w.mustApply(app.ColumnFlags{}) // changes nothing
+			w.clean()
+			if st := w.status(); len(st.Columns) != 0 || !st.Dirty.IsZero() {
+				t.Errorf("a label was added: %+v, %q", st.Columns, st.Unclean)
+			}
+			w.sql(at, c.ddl)
+			w.closed("columns-applied")
+			st := w.status()
+			var columns []string
+			for _, change := range st.Columns {
+				columns = append(columns, change.Column)
+				if change.Change != "retyped" || !change.Broken || !strings.Contains(change.Detail, c.detail) {
+					t.Errorf("%+v", change)
+				}
+			}
+			if !slices.Equal(columns, c.columns) || st.Dirty.IsZero() {
+				t.Errorf("%+v, unclean from %s", st.Columns, st.Dirty)
+			}
+			if c.of { // legacy follows, or its values fit the target's type no more
+				w.sql(w.legacy, c.ddl)
+			}
+			w.refuses(app.ColumnFlags{}, "change-field "+c.columns[0]+" "+c.columns[0])
+			w.mustApply(app.ColumnFlags{Drop: c.columns, Add: c.columns})
+			w.closed("backfill-done")
+			w.check(w.backfill())
+			w.clean()
+		})
+	}
+}
+
 // TestARetypedColumnIsApplied: what was changed in place is taken as it is now, in an epoch of its own.
 func TestARetypedColumnIsApplied(t *testing.T) {
 	t.Parallel()
