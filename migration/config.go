@@ -19,6 +19,7 @@ type Config struct {
 	Compare     []record.Rule   `yaml:"compare" json:"compare,omitempty" jsonschema_description:"How values are compared, where the equality of the field's kind is too strict"`
 	Phases      phases.Schedule `yaml:"phases" json:"phases,omitzero" jsonschema_description:"How long each phase lasts at least, its ramp, and who approves"`
 	Writing     Writing         `yaml:"writing" json:"writing,omitzero" jsonschema_description:"How the application's writes reach the target"`
+	Capture     Capture         `yaml:"capture" json:"capture,omitzero" jsonschema_description:"How the changes of legacy reach the target without the application"`
 	Fleet       Fleet           `yaml:"fleet" json:"fleet,omitzero" jsonschema_description:"The timing of the application instances' leases"`
 	Backfill    Backfill        `yaml:"backfill" json:"backfill,omitzero" jsonschema_description:"How existing records are copied"`
 	Reconcile   Reconcile       `yaml:"reconcile" json:"reconcile,omitzero" jsonschema_description:"How both stores are compared"`
@@ -37,7 +38,7 @@ type Config struct {
 
 // Settings are the settings that decide on the migration's moves.
 func (m *Config) Settings() phases.Settings {
-	return phases.Settings{Schedule: m.Phases, Gates: m.Gates, Triggers: m.Triggers}
+	return phases.Settings{Schedule: m.Phases, Gates: m.Gates, Triggers: m.Triggers, Capture: m.Capture.Mode}
 }
 
 // Prometheus is a server with the HTTP API of Prometheus. Its files are read at each
@@ -80,6 +81,15 @@ type Writing struct {
 	FenceBudget     phases.Duration `yaml:"fence_budget" json:"fence_budget,omitempty" jsonschema_description:"How long writes wait while legacy is fenced"`
 	Queue           int             `yaml:"queue" json:"queue,omitempty" jsonschema_description:"Background writes that an instance queues at most; further ones go to the journal"`
 	Tombstones      phases.Duration `yaml:"tombstones" json:"tombstones,omitempty" jsonschema_description:"How long the version of a deleted or expired record is kept"`
+}
+
+// Capture is how the changes of legacy reach the target without the application.
+type Capture struct {
+	Mode     phases.CaptureMode `yaml:"mode" json:"mode,omitempty" jsonschema:"enum=off,enum=beside,enum=only" jsonschema_description:"Who brings legacy's changes to the target: the application's own writes alone (off, default), change capture beside them, or change capture only, for an application that knows nothing of the migration"`
+	Workers  int                `yaml:"workers" json:"workers,omitempty" jsonschema_description:"Concurrent calls of the target"`
+	Beat     phases.Duration    `yaml:"beat" json:"beat,omitempty" jsonschema_description:"How often the slot is looked at, and advances while the table is quiet"`
+	MaxHeld  phases.Size        `yaml:"max_held" json:"max_held,omitempty" jsonschema_description:"WAL that legacy's server may keep for the slot, such as 10GiB; beyond it the slot is given up, before it fills the disk"`
+	MaxShare phases.Share       `yaml:"max_share" json:"max_share,omitempty" jsonschema_description:"The same as a share of the server's own max_slot_wal_keep_size, if it has one; the smaller limit counts"`
 }
 
 // Fleet is the leases' timing.

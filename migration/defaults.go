@@ -62,12 +62,19 @@ func (m *Config) Defaults() {
 	m.defaultGates()
 }
 
-// absentJobs sets the defaults of those keys of backfill and reconcile that no file may set to
+// absentJobs sets the defaults of those keys of backfill, capture and reconcile that no file may set to
 // zero.
 func (m *Config) absentJobs() {
 	set(&m.Backfill.ChunkRows, 5000)
 	set(&m.Backfill.Workers, 2)
 	set(&m.Backfill.LockTimeout, duration(phases.DefaultTiming().LockTimeout))
+
+	c := &m.Capture
+	set(&c.Mode, phases.CaptureOff)
+	set(&c.Workers, 4)
+	set(&c.Beat, duration(10*time.Second))
+	set(&c.MaxHeld, 10<<30)
+	set(&c.MaxShare, phases.Whole*8/10)
 
 	r := &m.Reconcile
 	set(&r.ChunkRows, 5000)

@@ -12,13 +12,16 @@ import (
 
 // Public is the migration file as JSON, for the state database: the same bytes for the
 // same content, without URLs, their files, and the sections that tell how to reach
-// outside systems (prometheus, webhooks, runbook). Stored reads all the rest back; a
+// outside systems (prometheus, webhooks, runbook), and without capture where it is off. Stored reads all the rest back; a
 // field that is left out there is a zero, not a default.
 func (m *Config) Public() ([]byte, error) {
 	public := *m
 	public.Legacy.URL, public.Legacy.URLFile = "", ""
 	public.Target.URL, public.Target.URLFile = "", ""
 	public.Prometheus, public.Webhooks, public.Runbook = Prometheus{}, nil, Runbook{}
+	if !m.Capture.Mode.On() { // as in releases that had no such section
+		public.Capture = Capture{}
+	}
 	return json.Marshal(public)
 }
 
@@ -28,15 +31,15 @@ func (m *Config) Public() ([]byte, error) {
 // columns are part of it.
 //
 // It leaves out what may be tuned beside a running migration: URLs (so a password can be
-// changed), what only its store knows to be tunable (legacy's standbys), prometheus, webhooks, runbook, phases' auto and shadow, fleet, backfill, and of
-// reconcile all but pause and rereads; of the rules show, the wording of ignore, and
+// changed), what only its store knows to be tunable (legacy's standbys), prometheus, webhooks, runbook, phases' auto and shadow, fleet, backfill, of capture all
+// but mode, and of reconcile all but pause and rereads; of the rules show, the wording of ignore, and
 // their order.
 //
 // Hazard: a URL that points to another server keeps the hash, so results of the old
 // server still count. After a change of more than a URL's password, run a full reconcile.
 func (m *Config) Hash() string {
 	what := *m
-	what.Fleet, what.Backfill = Fleet{}, Backfill{}
+	what.Fleet, what.Backfill, what.Capture = Fleet{}, Backfill{}, Capture{Mode: m.Capture.Mode}
 	what.Reconcile = Reconcile{Pause: m.Reconcile.Pause, Rereads: m.Reconcile.Rereads}
 	what.Phases.DualRead.Auto, what.Phases.Cutover.Auto = nil, nil
 	what.Phases.Cutover.Shadow, what.Phases.Grace.Shadow = 0, 0

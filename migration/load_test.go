@@ -69,6 +69,7 @@ func TestDefaults(t *testing.T) {
 			OnTargetFailure: "rollback", Deadline: dur(time.Second), NotAfter: dur(10 * time.Second),
 			RollbackBudget: dur(time.Second), FenceBudget: dur(2 * time.Second), Queue: 10000, Tombstones: dur(24 * time.Hour),
 		},
+		Capture:  migration.Capture{Mode: phases.CaptureOff, Workers: 4, Beat: dur(10 * time.Second), MaxHeld: 10 << 30, MaxShare: phases.Whole * 8 / 10},
 		Fleet:    migration.Fleet{Lease: dur(15 * time.Second), Renew: dur(5 * time.Second)},
 		Backfill: migration.Backfill{ChunkRows: 5000, Workers: 2, LockTimeout: dur(5 * time.Second)},
 		Reconcile: migration.Reconcile{

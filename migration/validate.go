@@ -30,6 +30,7 @@ func (v *validator) all() {
 	v.external()
 	v.runbook()
 	v.writing()
+	v.capture()
 	v.jobs()
 	for _, one := range splitErrors(v.m.Timing().Validate()) {
 		path, message, _ := strings.Cut(one.Error(), ": ")
@@ -183,6 +184,24 @@ func (v *validator) writing() {
 	v.oneOf("writing.on_target_failure", w.OnTargetFailure, "rollback", "degrade", "fail")
 	v.between("writing.queue", w.Queue, 1, 10_000_000)
 }
+
+func (v *validator) capture() {
+	c := v.m.Capture
+	v.oneOf("capture.mode", string(c.Mode), "off", "beside", "only")
+	v.between("capture.workers", c.Workers, 1, MaxWorkers)
+	if d := time.Duration(c.Beat); d < 100*time.Millisecond || d > time.Minute {
+		v.at("capture.beat", "must be from 100ms to 1m, not %s", c.Beat)
+	}
+	if c.MaxHeld < minHeld {
+		v.at("capture.max_held", "must be at least %s, not %s", minHeld, c.MaxHeld)
+	}
+	if c.MaxShare == 0 || c.MaxShare > phases.Whole*95/100 {
+		v.at("capture.max_share", "must be above 0%% and up to 95%%, not %s: the slot is looked at each capture.beat", c.MaxShare)
+	}
+}
+
+// minHeld are four segments of the log: a slot holds one or two as long as it is read.
+const minHeld phases.Size = 64 << 20
 
 func (v *validator) jobs() {
 	b, r := v.m.Backfill, v.m.Reconcile

@@ -11,6 +11,7 @@ type Settings struct {
 	Schedule
 	Gates    GateSettings
 	Triggers TriggerSettings
+	Capture  CaptureMode // which of its writers the migration has
 }
 
 // Schedule is each phase's shortest duration and ramp, and the approvals.

@@ -201,6 +201,8 @@ type Snapshot struct {
 	// Bypass is what legacy's counters show of writes that no instance reported; nil: they were not
 	// looked at in this stay beyond legacy.
 	Bypass *Bypass `json:"bypass,omitempty"`
+	// Capture is what change capture does; nil: it has never run.
+	Capture *Capture `json:"capture,omitempty"`
 }
 
 // Cause classifies a history entry.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/jackc/pglogrepl"
@@ -31,16 +32,16 @@ type Capture struct {
 	Dir      string        // of temporary files; default os.TempDir
 	Beat     time.Duration // how often a marker lets the slot advance while nothing is captured; default 10 s
 	MaxHeld  int64         // bytes of log that legacy may keep for the slot before it is given up; 0: no limit but the server's own
+	MaxShare float64       // the same as a share of the server's own limit, beyond which it would invalidate the slot; default 0.8
 
 	// Report, if set, is called about once a second, and when a flush was saved, by one goroutine at a time.
 	Report func(Status)
 }
 
-// giveUpShare is the share of the server's own limit at which the slot is given up: beyond the limit the server
-// would invalidate it.
-const giveUpShare = 0.8
-
-const savePeriod = 200 * time.Millisecond
+const (
+	savePeriod   = 200 * time.Millisecond
+	reportPeriod = time.Second
+)
 
 func (c *Capture) defaults() *Capture {
 	d := *c
@@ -56,6 +57,9 @@ func (c *Capture) defaults() *Capture {
 		if *n.value <= 0 {
 			*n.value = *n.standard
 		}
+	}
+	if d.MaxShare <= 0 {
+		d.MaxShare = 0.8
 	}
 	if d.Report == nil {
 		d.Report = func(Status) {}
@@ -100,6 +104,36 @@ func (c *Capture) Run(ctx context.Context) error {
 	return err
 }
 
+// Guard looks after the slot once, while Run can't, and gives it up as Run does. It returns the bytes of log that
+// the server holds for the slot, and the limit.
+func (c *Capture) Guard(ctx context.Context) (held, limit int64, err error) {
+	p, release, err := c.Ledger.Begin(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer release()
+	if p.Slot == "" {
+		return 0, 0, nil
+	}
+	c = c.defaults()
+	s, err := intact(ctx, c.Legacy, p)
+	if err != nil {
+		return 0, 0, err
+	}
+	limit = c.limit(s)
+	if limit <= 0 || s.held <= limit {
+		return s.held, limit, nil
+	}
+	given := c.giveUp(ctx, p, s.held, limit)
+	if _, ok := errors.AsType[*givenUp](given); !ok {
+		return s.held, limit, given
+	}
+	if err := drop(ctx, c.Legacy); err != nil {
+		return s.held, limit, err
+	}
+	return s.held, limit, given
+}
+
 // Forget removes the slot and the publication, and the progress. The next Run makes new ones, and captures
 // from the next barrier on.
 func (c *Capture) Forget(ctx context.Context) error {
@@ -121,6 +155,8 @@ type run struct {
 	system pglogrepl.IdentifySystemResult
 	every  time.Duration // of answers to the server
 	meter  meter
+
+	reporting sync.Mutex
 }
 
 func (r *run) connect(ctx context.Context) (err error) {
@@ -176,6 +212,7 @@ func (r *run) from(ctx context.Context, p Progress) error {
 	g.Go(func() error { return answer(gctx, r.conn, r.every, beat, r.meter.saved) })
 	g.Go(func() error { return r.apply(gctx, p, out, beat) })
 	g.Go(func() error { return r.watch(gctx, p) })
+	g.Go(func() error { return r.tell(gctx) })
 	err = g.Wait()
 	out.close()
 	var gone *LostError
@@ -232,7 +269,7 @@ func (r *run) apply(ctx context.Context, p Progress, in *queue, beat chan struct
 		r.meter.set(func() { r.meter.p = p })
 		unsaved, last = false, time.Now()
 		signal(beat)
-		r.Report(r.meter.status(time.Now()))
+		r.report()
 	}
 }
 
@@ -250,6 +287,26 @@ func (r *run) next(ctx context.Context, in *queue, briefly bool) (batch, error) 
 	return b, err
 }
 
+// tell reports each second, also while nothing advances.
+func (r *run) tell(ctx context.Context) error {
+	tick := time.NewTicker(reportPeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+			r.report()
+		}
+	}
+}
+
+func (r *run) report() {
+	r.reporting.Lock()
+	defer r.reporting.Unlock()
+	r.Report(r.meter.status(time.Now()))
+}
+
 // watch looks after the slot.
 func (r *run) watch(ctx context.Context, p Progress) error {
 	tick := time.NewTicker(r.Beat)
@@ -260,8 +317,9 @@ func (r *run) watch(ctx context.Context, p Progress) error {
 		if err != nil {
 			return err
 		}
-		r.meter.set(func() { r.meter.slot = s })
-		if limit := r.limit(s); limit > 0 && s.held > limit {
+		limit := r.limit(s)
+		r.meter.set(func() { r.meter.slot, r.meter.limit = s, limit })
+		if limit > 0 && s.held > limit {
 			return r.giveUp(ctx, p, s.held, limit)
 		}
 		// On a quiet table of a busy server nothing else would let the slot advance.
@@ -280,10 +338,10 @@ func (r *run) watch(ctx context.Context, p Progress) error {
 }
 
 // limit is how much log the slot may hold; 0: any.
-func (r *run) limit(s slot) int64 {
-	limit := r.MaxHeld
+func (c *Capture) limit(s slot) int64 {
+	limit := c.MaxHeld
 	if s.safe >= 0 {
-		own := int64(giveUpShare * float64(s.held+s.safe))
+		own := int64(c.MaxShare * float64(s.held+s.safe))
 		if limit == 0 || own < limit {
 			limit = own
 		}
@@ -294,9 +352,9 @@ func (r *run) limit(s slot) int64 {
 // giveUp removes the slot before it fills the disk, or is invalidated: the log belongs to legacy's owner.
 //
 // [capture-bounded]: the migration is unclean first.
-func (r *run) giveUp(ctx context.Context, p Progress, held, limit int64) error {
+func (c *Capture) giveUp(ctx context.Context, p Progress, held, limit int64) error {
 	why := fmt.Sprintf("legacy's server held %d MiB of log for the slot %s, where %d MiB are the limit: it was given up", held>>20, p.Slot, limit>>20)
-	if err := r.Ledger.Unclean(ctx, why); err != nil {
+	if err := c.Ledger.Unclean(ctx, why); err != nil {
 		return fmt.Errorf("mark the migration unclean: %w", err)
 	}
 	return &givenUp{lost(why)}

@@ -17,6 +17,7 @@ type Status struct {
 	Applied   int64         // rows that were applied since the start
 	HeldBytes int64         // of log that the server keeps for the slot
 	SafeBytes int64         // that it may still write before it gives the slot up; -1: no limit
+	MaxBytes  int64         // of HeldBytes, beyond which Run gives the slot up; 0: no limit
 	Locked    int64         // rows that had to be read under their locks
 	Refused   int64         // records that the target can't store
 	Skipped   int64         // changes that are not for the target: before the first barrier, and behind a fence
@@ -30,10 +31,11 @@ type meter struct {
 	end                                                 atomic.Uint64 // of the server's log
 	idle                                                atomic.Uint64 // up to where it has nothing for this slot
 
-	mu   sync.Mutex
-	p    Progress // that is saved
-	slot slot
-	err  string
+	mu    sync.Mutex
+	p     Progress // that is saved
+	slot  slot
+	limit int64 // of what the slot holds
+	err   string
 }
 
 func (m *meter) server(end pglogrepl.LSN) {
@@ -73,7 +75,7 @@ func (m *meter) status(now time.Time) Status {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := Status{
-		Progress: m.p, Waiting: m.waiting.Load(), Applied: m.applied.Load(), HeldBytes: m.slot.held, SafeBytes: m.slot.safe,
+		Progress: m.p, Waiting: m.waiting.Load(), Applied: m.applied.Load(), HeldBytes: m.slot.held, SafeBytes: m.slot.safe, MaxBytes: m.limit,
 		Locked: m.locked.Load(), Refused: m.refused.Load(), Skipped: m.skipped.Load(), Foreign: m.foreign.Load(), LastError: m.err,
 	}
 	s.LagBytes = max(0, int64(m.end.Load())-int64(max(m.p.Resume, pglogrepl.LSN(m.idle.Load()))))

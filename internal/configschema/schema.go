@@ -51,6 +51,8 @@ func SchemaOf(t reflect.Type) *jsonschema.Schema {
 		return &jsonschema.Schema{Type: "number", ExclusiveMinimum: "0", Maximum: "100"}
 	case reflect.TypeFor[phases.Shadow]():
 		return &jsonschema.Schema{Type: "number", Minimum: "0", Maximum: "100"}
+	case reflect.TypeFor[phases.Size]():
+		return &jsonschema.Schema{Type: "string", Pattern: `^[0-9]+ ?([KMGT]i)?B$|` + variablePattern}
 	case reflect.TypeFor[phases.Share]():
 		return &jsonschema.Schema{Type: "string", Pattern: `^[0-9]+(\.[0-9]*)? ?%$|` + variablePattern}
 	case reflect.TypeFor[phases.Phase]():

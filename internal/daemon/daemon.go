@@ -25,6 +25,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/state/outbox"
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/store"
 )
 
@@ -73,6 +74,7 @@ func (d *Daemon) lead(ctx context.Context, m *Migration) error {
 	log := d.Log.With("migration", name)
 	maintainer := d.maintainer(m, log)
 	engine := d.engine(m)
+	capturer := d.capturer(m)
 	schedule := d.schedule(m, log)
 	sender := &notify.Sender{Outbox: outbox.New(d.State.Pool(), name), Webhooks: func() []migration.Webhook { return m.now().Webhooks }, Log: log}
 	log.Info("waiting for leadership")
@@ -87,6 +89,7 @@ func (d *Daemon) lead(ctx context.Context, m *Migration) error {
 		g, leading := errgroup.WithContext(ctx)
 		g.Go(func() error { return maintainer.Run(leading) })
 		g.Go(func() error { return engine.Run(leading) })
+		g.Go(func() error { return capturer.Run(leading) })
 		g.Go(func() error { return sender.Run(leading) })
 		g.Go(func() error { return schedule.Loop(leading) })
 		return g.Wait()
@@ -114,6 +117,27 @@ func (d *Daemon) maintainer(m *Migration, log *slog.Logger) *Maintainer {
 		MaintainState: stateMaintenance(d.State, name, d.Log),
 		NoteChecks: func(ctx context.Context, checks []store.Check) ([]store.Check, error) {
 			return app.NoteChecks(ctx, d.State, name, checks)
+		},
+	}
+}
+
+// capturer works by the applied migration file.
+func (d *Daemon) capturer(m *Migration) *Capturer {
+	return &Capturer{
+		Migration: m.Config.Name, State: d.State, Log: d.Log,
+		Mode: func(ctx context.Context) (phases.CaptureMode, error) {
+			applied, err := app.Applied(ctx, d.State, m.Config.Name)
+			if err != nil {
+				return "", err
+			}
+			return applied.Capture.Mode, nil
+		},
+		Open: func(ctx context.Context) (*app.Job, error) {
+			now, err := app.LoadInForce(ctx, d.State, m.File, m.Config.Name)
+			if err != nil {
+				return nil, err
+			}
+			return app.OpenJob(ctx, d.State, now)
 		},
 	}
 }

@@ -48,6 +48,7 @@ gates:
   custom: [{name: own, promql: up, below: 1, before: [cutover]}]
 triggers:
   custom: [{name: own, promql: up, below: 1}, {name: paged, alertmanager: {labels: {severity: page}}}]
+capture: {mode: beside}
 reconcile:
   stop_on: {promql: up, above: 5}
 prometheus: {url: "http://127.0.0.1:1"}
@@ -80,6 +81,7 @@ type keyChange struct {
 //	rules     the settings by which the daemon's engine, running, evaluates and moves
 //	job       the configuration of the stores that the daemon's maintainer, running, has open
 //	options   what a reconcile run, or a worker, is given
+//	capture   what change capture runs with
 //	locks     how long a controller waits for locks
 //	limits    the URLs that a run's stores are opened with
 //	schedule  the times that the daemon's schedule reads
@@ -117,6 +119,8 @@ func keyChanges() map[string]keyChange {
 
 		"fleet.lease": {value: "40s", seen: "grant"}, "fleet.renew": {value: "1s", seen: "grant"},
 		"backfill.chunk_rows": {value: 77}, "backfill.rate": {value: 77}, "backfill.workers": {value: 7}, "backfill.lock_timeout": {value: "7s", seen: "locks"},
+
+		"capture.mode": {value: "off"}, "capture.workers": {value: 7}, "capture.beat": {value: "7s"}, "capture.max_held": {value: "7GiB"}, "capture.max_share": {value: "7%"},
 
 		"reconcile.chunk_rows": {value: 77}, "reconcile.workers": {value: 7}, "reconcile.rate": {value: 77}, "reconcile.findings": {value: 77}, "reconcile.pause": {value: "7s"},
 		"reconcile.rereads": {value: 7}, "reconcile.lease": {value: "7s"}, "reconcile.max_repairs": {value: 0}, "reconcile.repair_rate": {value: 77}, "reconcile.max_difference": {value: "7%"},
@@ -193,6 +197,8 @@ func observerOf(key string) string {
 		return "rules"
 	case "compare", "backfill":
 		return "job"
+	case "capture":
+		return "capture"
 	case "reconcile":
 		return "options"
 	case "prometheus", "webhooks", "runbook":
@@ -381,7 +387,7 @@ func (w *keysWorld) observe(by string) []byte {
 		w.engine.tick(ctx)
 		s := w.engine.rules.Settings
 		seen = document(&migration.Config{Phases: s.Schedule, Gates: s.Gates, Triggers: s.Triggers})
-	case "job", "options", "locks", "opened", "limits":
+	case "job", "options", "locks", "opened", "limits", "capture":
 		if by == "opened" {
 			w.maintainer.closeStores() // as after a failure
 		}
@@ -399,6 +405,10 @@ func (w *keysWorld) observe(by string) []byte {
 			o := rc.Options
 			o.Report = nil
 			seen = map[string]any{"options": fmt.Sprintf("%+v", o)}
+		case "capture":
+			c, _, err := j.Capture()
+			w.check(err)
+			seen = map[string]any{"mode": j.Config.Settings().Capture, "workers": c.Workers, "beat": c.Beat, "held": c.MaxHeld, "share": c.MaxShare}
 		case "locks":
 			seen = map[string]any{"lock": j.Controller(j.Config, nil).LockTimeout}
 		case "opened":
@@ -462,7 +472,7 @@ func TestEveryKeyActsWithoutRestart(t *testing.T) {
 		}
 	}
 	before := map[string][]byte{}
-	for _, by := range []string{"rules", "job", "options", "locks", "opened", "limits", "schedule", "keep", "instance", "status", "grant", "file"} {
+	for _, by := range []string{"rules", "job", "options", "locks", "opened", "limits", "capture", "schedule", "keep", "instance", "status", "grant", "file"} {
 		before[by] = w.observe(by)
 	}
 	before["decider"] = before["status"]

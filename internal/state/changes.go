@@ -162,6 +162,8 @@ func (e *ChangeRefusedError) Error() string {
 // Hint implements hint.Hinter.
 func (e *ChangeRefusedError) Hint() hint.Hint { return e.hint }
 
+const onlyCapture = `"` + string(phases.CaptureOnly) + `"`
+
 // checkChanges refuses what must not change on the route: *ChangeRefusedError. What comes of keys that
 // name columns is compared with the columns that are applied, and not here.
 func checkChanges(at phases.Route, before, after Applied, changes []KeyChange) error {
@@ -189,6 +191,15 @@ func checkChanges(at phases.Route, before, after Applied, changes []KeyChange) e
 		refused.why = "What is moved changes in phase legacy only"
 		refused.hint = hint.Hint{Do: hint.RollbackToLegacy, Text: "and apply there; or write a migration file with another name, for a migration of its own"}
 		return refused
+	}
+	// Without instances that write, and without capture, the target would lack what legacy takes.
+	for _, c := range changes {
+		if at.Phase != phases.Legacy && at.Phase != phases.Complete && c.Key == "capture.mode" && (string(c.Before) == onlyCapture || string(c.After) == onlyCapture) {
+			refused.Changes = []KeyChange{c}
+			refused.why = "Whether the application writes the target changes in phase legacy only; from off to beside and back in any"
+			refused.hint = hint.Hint{Do: hint.RollbackToLegacy, Text: "and apply there"}
+			return refused
+		}
 	}
 	// [return-reversible]: what retain wrote without journalling can't be journalled afterwards.
 	if before.Reversible != after.Reversible && statedb.Fenced(at.Phase) {

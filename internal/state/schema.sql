@@ -86,11 +86,17 @@ CREATE TABLE migrator.bypass (
 
 CREATE TABLE migrator.captures (
     migration text NOT NULL,
-    progress jsonb NOT NULL,
-    saved_at timestamp with time zone NOT NULL,
+    progress jsonb DEFAULT '{}'::jsonb NOT NULL,
+    saved_at timestamp with time zone,
+    status jsonb DEFAULT '{}'::jsonb NOT NULL,
+    reported_at timestamp with time zone,
+    lost text DEFAULT ''::text NOT NULL,
+    lost_at timestamp with time zone,
+    CONSTRAINT captures_lost_check CHECK ((length(lost) <= 500)),
     CONSTRAINT captures_migration_fkey FOREIGN KEY (migration) REFERENCES migrator.migrations(name),
     CONSTRAINT captures_pkey PRIMARY KEY (migration),
-    CONSTRAINT captures_progress_check CHECK (((jsonb_typeof(progress) = 'object'::text) AND (octet_length((progress)::text) <= 65536)))
+    CONSTRAINT captures_progress_check CHECK (((jsonb_typeof(progress) = 'object'::text) AND (octet_length((progress)::text) <= 65536))),
+    CONSTRAINT captures_status_check CHECK (((jsonb_typeof(status) = 'object'::text) AND (octet_length((status)::text) <= 8192)))
 );
 
 CREATE TABLE migrator.checks (
@@ -1686,6 +1692,18 @@ BEGIN
     ORDER BY e.epoch DESC;
 END $function$;
 
+CREATE OR REPLACE FUNCTION migrator.lose_capture(of_migration text, why text)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT migrator.require('operator', of_migration);
+    INSERT INTO migrator.captures AS c (migration, lost, lost_at) VALUES (of_migration, left(why, 500), clock_timestamp())
+        ON CONFLICT (migration) DO UPDATE SET lost = excluded.lost, lost_at = excluded.lost_at WHERE c.lost = '';
+    SELECT migrator.mark_unclean(of_migration, why)
+$function$;
+
 CREATE OR REPLACE FUNCTION migrator.lose_legacy(of_migration text, why text)
  RETURNS void
  LANGUAGE sql
@@ -2275,6 +2293,17 @@ BEGIN
         FROM (SELECT) one LEFT JOIN (migrator.marks k CROSS JOIN migrator.identity i) ON k.migration = of_migration;
 END $function$;
 
+CREATE OR REPLACE FUNCTION migrator.report_capture(of_migration text, new_status jsonb)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT migrator.require('operator', of_migration);
+    INSERT INTO migrator.captures (migration, status, reported_at) VALUES (of_migration, new_status, clock_timestamp())
+        ON CONFLICT (migration) DO UPDATE SET status = excluded.status, reported_at = excluded.reported_at
+$function$;
+
 CREATE OR REPLACE FUNCTION migrator.report_fault(of_migration text, of_lease text, of_fault text, executed bigint, first_age bigint, is_over boolean)
  RETURNS TABLE(fault text, remaining_ms bigint)
  LANGUAGE plpgsql
@@ -2482,8 +2511,10 @@ CREATE OR REPLACE FUNCTION migrator.save_capture(of_migration text, new_progress
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT migrator.require('operator', of_migration);
-    INSERT INTO migrator.captures (migration, progress, saved_at) VALUES (of_migration, new_progress, clock_timestamp())
-        ON CONFLICT (migration) DO UPDATE SET progress = excluded.progress, saved_at = excluded.saved_at
+    INSERT INTO migrator.captures AS c (migration, progress, saved_at) VALUES (of_migration, new_progress, clock_timestamp())
+        ON CONFLICT (migration) DO UPDATE SET progress = excluded.progress, saved_at = excluded.saved_at,
+            lost = CASE WHEN coalesce(excluded.progress ->> 'slot', '') = '' THEN '' ELSE c.lost END,
+            lost_at = CASE WHEN coalesce(excluded.progress ->> 'slot', '') = '' THEN NULL ELSE c.lost_at END
 $function$;
 
 CREATE OR REPLACE FUNCTION migrator.see_columns(of_migration text, of_side text, new_changes jsonb)
@@ -2926,12 +2957,13 @@ CREATE OR REPLACE FUNCTION migrator.what_matters(config jsonb)
  IMMUTABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT config - ARRAY['fleet', 'backfill', 'reconcile', 'compare', 'exclude', 'phases'] || jsonb_build_object(
+    SELECT config - ARRAY['fleet', 'backfill', 'capture', 'throttle', 'reconcile', 'compare', 'exclude', 'phases'] || jsonb_build_object(
             'phases', coalesce(config -> 'phases', '{}') - ARRAY['dual_read', 'cutover', 'grace'] || jsonb_build_object(
                 'dual_read', coalesce(config #> '{phases,dual_read}', '{}') - 'auto',
                 'cutover', coalesce(config #> '{phases,cutover}', '{}') - 'auto' - 'shadow',
                 'grace', coalesce(config #> '{phases,grace}', '{}') - 'shadow'),
             'reconcile', jsonb_build_object('pause', config #> '{reconcile,pause}', 'rereads', config #> '{reconcile,rereads}'),
+            'capture', config #> '{capture,mode}',
             'exclude', (SELECT jsonb_agg(e ORDER BY e::text) FROM jsonb_array_elements(CASE jsonb_typeof(config -> 'exclude') WHEN 'array' THEN config -> 'exclude' END) e),
             'compare', (SELECT jsonb_agg(CASE WHEN coalesce(r ->> 'ignore', '') <> '' THEN jsonb_set(r - 'show', '{ignore}', '"yes"') ELSE r - 'show' END ORDER BY r ->> 'path', r::text)
                 FROM jsonb_array_elements(CASE jsonb_typeof(config -> 'compare') WHEN 'array' THEN config -> 'compare' END) r

@@ -82,6 +82,9 @@ func readSnapshot(ctx context.Context, q statedb.Querier, migration string) (e p
 	if look != nil {
 		e.Bypass = &look.Bypass
 	}
+	if e.Capture, err = readCapture(ctx, q, migration); err != nil {
+		return e, err
+	}
 	e.Evaluations, err = evaluations(ctx, q, migration, EvaluationFilter{Kind: phases.GateKind, Since: e.Now.Add(-evaluationsSince), Newest: true})
 	return e, err
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/capture"
 	"github.com/stranglerfig/migrator/internal/statedb"
+	"github.com/stranglerfig/migrator/phases"
 )
 
 // Ledger is that of one migration. Begin, Held, Save and Journal belong to one running capture: use a separate
@@ -115,6 +116,17 @@ func (l *Ledger) Save(ctx context.Context, p capture.Progress) error {
 		_, err := tx.Exec(ctx, `SELECT migrator.save_capture($1, $2::jsonb)`, l.migration, string(text))
 		return err
 	})
+}
+
+// Report stores what the process that captures does, or why none does.
+func (l *Ledger) Report(ctx context.Context, c phases.Capture) error {
+	c.Error = statedb.CleanText(c.Error)
+	text, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	_, err = l.pool.Exec(ctx, `SELECT migrator.report_capture($1, $2::jsonb)`, l.migration, string(text))
+	return statedb.Explain(err)
 }
 
 // Journal implements capture.Ledger.

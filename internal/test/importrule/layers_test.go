@@ -61,12 +61,12 @@ var may = rows(map[string]string{
 	"internal/state/runbooks":   tool + " runbook internal/pgfail internal/statedb",
 
 	// What the command line and the daemon share, the servers, and monitoring.
-	"internal/app": tool + " dual dual/pgfleet reconcile runbook internal/backfill internal/control internal/drill internal/humanize internal/judge" +
+	"internal/app": tool + " dual dual/pgfleet reconcile runbook internal/backfill internal/capture internal/control internal/drill internal/humanize internal/judge" +
 		" internal/openstore internal/schedule internal/sources internal/sqlconsole" +
-		" internal/state internal/state/backfills internal/state/drills internal/state/reconciles internal/state/runbooks",
+		" internal/state internal/state/backfills internal/state/captures internal/state/drills internal/state/reconciles internal/state/runbooks",
 	"internal/preflight": tool + " internal/humanize internal/infile internal/state reconcile",
-	"internal/daemon": tool + " metrics reconcile internal/app internal/control internal/judge internal/notify internal/openstore internal/schedule" +
-		" internal/server internal/state internal/state/outbox internal/state/reconciles internal/statedb",
+	"internal/daemon": tool + " metrics reconcile internal/app internal/capture internal/control internal/judge internal/notify internal/openstore internal/schedule" +
+		" internal/server internal/state internal/state/captures internal/state/outbox internal/state/reconciles internal/statedb",
 	"internal/server":     "phases internal/hint internal/logs internal/oneline",
 	"internal/sqlconsole": "record runbook internal/pgfail",
 
