@@ -37,7 +37,8 @@ const (
 
 	unmeasured = "until one is evaluated"
 	unlooked   = "until legacy's counters are looked at, beyond the phase legacy"
-	noCapture  = "without change capture, which this release does not have yet"
+	noCapture  = "without a replication slot of change capture"
+	notOn      = "where capture.mode is off, and in the phases legacy and complete"
 )
 
 // Metrics of the daemon.
@@ -63,8 +64,13 @@ var (
 	unreadable  = define(counterType, "telemetry_unreadable_windows_total", "Windows of telemetry that could not be added up, and were left out.", "", "migration")
 	returnKeys  = define(gaugeType, "return_keys", "Keys that a rollback would first replay to legacy.", "", "migration")
 	captureLag  = define(gaugeType, "capture_lag_bytes", "WAL of legacy that change capture has not applied yet.", noCapture, "migration")
-	captureLate = define(gaugeType, "capture_lag_seconds", "Age of the newest change that change capture has applied, while there are later ones.", noCapture, "migration")
+	captureLate = define(gaugeType, "capture_lag_seconds", "Age of the newest commit that change capture has applied, while there are later ones, or while no process captures.", noCapture, "migration")
+	captureWait = define(gaugeType, "capture_lag_rows", "Changes that change capture has read and not applied.", noCapture, "migration")
+	captured    = define(counterType, "capture_applied_rows_total", "Rows that change capture has applied since its slot was made.", noCapture, "migration")
 	walRetained = define(gaugeType, "capture_wal_held_bytes", "WAL that legacy retains for the replication slot.", noCapture, "migration")
+	walLimit    = define(gaugeType, "capture_wal_limit_bytes", "How much of it there may be, before the slot is given up.", noCapture+", and until it is known", "migration")
+	captureRuns = define(gaugeType, "capture_running", "1 while a process captures the changes of legacy.", notOn, "migration")
+	captureLost = define(gaugeType, "capture_lost", "1 while changes are missing to change capture, which stands until it begins again.", notOn, "migration")
 
 	led         = define(gaugeType, "led", "1 if some daemon leads the migration, 0 if none does: nothing is repaired, and no trigger rolls back.", "", "migration")
 	checkResult = define(gaugeType, "check", "1 for the newest result of each check of the servers that the leading daemon repeats every minute: ok, warning, refused or not checked.", "until a daemon has looked", "migration", "check", "result")
@@ -91,7 +97,8 @@ var (
 
 	daemon = []*metric{
 		stateUp, leader, phaseInfo, phaseEpoch, readPercent, fleet, transitions, settleSeconds, lastMove, latched, rollback,
-		columns, journalKeys, bypassed, bypassLast, bypassBlind, unreadable, returnKeys, captureLag, captureLate, walRetained,
+		columns, journalKeys, bypassed, bypassLast, bypassBlind, unreadable, returnKeys, captureLag, captureLate,
+		captureWait, captured, walRetained, walLimit, captureRuns, captureLost,
 		led, checkResult, checkWorse, checkedLast, waiting, waitingFrom, jobDone, jobDue, gateVerdict, gateBound, gateSamples, gateLast,
 		triggerState, triggerLast, lastClean, reconciled, coverage, lastDrill,
 	}

@@ -121,7 +121,7 @@ func TestRulesUseKnownMetrics(t *testing.T) {
 	}
 	for _, a := range []string{
 		"MismatchWarn", "MismatchPage", "NoComparisons", "FleetUnsettled", "TriggerBlind", "TriggerErrors",
-		"NothingLeads", "CheckRefused", "CheckWorse", "ChecksStale", "WebhooksWait", "Watchdog", "ReconcileStale", "JournalGrowing", "CaptureLag", "WALHeld", "AutoRolledBack", "DrillStale",
+		"NothingLeads", "CheckRefused", "CheckWorse", "ChecksStale", "WebhooksWait", "Watchdog", "ReconcileStale", "JournalGrowing", "CaptureLag", "WALHeld", "CaptureStopped", "CaptureLost", "AutoRolledBack", "DrillStale",
 	} {
 		if !slices.Contains(alerts, a) {
 			t.Errorf("there is no alert %s any more", a)

@@ -19,13 +19,6 @@ type Transition struct {
 	Superseded bool      // the next one came first
 }
 
-// Capture is the progress of change capture.
-type Capture struct {
-	LagBytes      int64
-	Lag           time.Duration
-	RetainedBytes int64 // WAL that the slot retains
-}
-
 var settleBuckets = []float64{0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60, 120, 300, 900}
 
 // collectTransitions recomputes the counters from the history at each scrape, so that a

@@ -58,7 +58,11 @@ func TestScrapeExportsEvaluations(t *testing.T) {
 		{Kind: phases.TriggerKind, Name: "mismatches", Verdict: phases.NoData, At: at},      // off now
 		{Kind: phases.TriggerKind, Name: "of-another-file", Verdict: phases.NoData, At: at}, // not applied any more
 	}
-	r.LastDrill, r.Capture = at, &metrics.Capture{LagBytes: 1024, Lag: 1500 * time.Millisecond, RetainedBytes: 4096}
+	r.LastDrill, r.Settings.Capture = at, phases.CaptureBeside
+	r.Snapshot.Now = at
+	r.Snapshot.Capture = &phases.Capture{
+		Slot: "s", Running: true, Reported: at, LagBytes: 1024, Lag: phases.Duration(1500 * time.Millisecond), Waiting: 7, Applied: 99, HeldBytes: 4096, LimitBytes: 8192,
+	}
 	want := map[string]float64{
 		`migrator_rollback_latched{products}`: 1,
 
@@ -84,6 +88,11 @@ func TestScrapeExportsEvaluations(t *testing.T) {
 		`migrator_capture_lag_bytes{products}`:                                     1024,
 		`migrator_capture_lag_seconds{products}`:                                   1.5,
 		`migrator_capture_wal_held_bytes{products}`:                                4096,
+		`migrator_capture_wal_limit_bytes{products}`:                               8192,
+		`migrator_capture_lag_rows{products}`:                                      7,
+		`migrator_capture_applied_rows_total{products}`:                            99,
+		`migrator_capture_running{products}`:                                       1,
+		`migrator_capture_lost{products}`:                                          0,
 	}
 	for gate, verdict := range map[string]string{
 		"consistency": "pass", "target-reads": "no data", "custom": "fail", "former": "no data", "old": "no data", "wants-more": "pass", "added-latency": "inconclusive",

@@ -26,7 +26,6 @@ type Reading struct {
 	LastClean   time.Time           // when the newest reconcile run without a difference finished; zero: never
 	Coverage    float64             // share of legacy that clean runs have checked, 0 ... 1
 	LastDrill   time.Time           // when the newest drill passed; zero: never
-	Capture     *Capture            // nil: no change capture
 	Led         bool                // some daemon leads the migration
 	Checks      []Check             // as the leading daemon last made them
 	Checked     time.Time           // when; zero: never
@@ -161,11 +160,7 @@ func collect(out chan<- prometheus.Metric, m string, r Reading) {
 	if !r.LastDrill.IsZero() {
 		gauge(out, lastDrill, seconds(r.LastDrill), m)
 	}
-	if c := r.Capture; c != nil {
-		gauge(out, captureLag, float64(c.LagBytes), m)
-		gauge(out, captureLate, c.Lag.Seconds(), m)
-		gauge(out, walRetained, float64(c.RetainedBytes), m)
-	}
+	collectCapture(out, m, r)
 	if run := r.Snapshot.Reconcile; run != nil {
 		gauge(out, reconciled, float64(run.Checked), m, "checked")
 		gauge(out, reconciled, float64(run.Differences), m, "different")
@@ -173,6 +168,25 @@ func collect(out chan<- prometheus.Metric, m string, r Reading) {
 	now := phases.ClassOf(st).Class
 	for _, class := range []phases.Class{phases.LosslessNow, phases.LosslessAfter, phases.Unknown, phases.Impossible} {
 		gauge(out, rollback, truth(class == now), m, string(class))
+	}
+}
+
+func collectCapture(out chan<- prometheus.Metric, m string, r Reading) {
+	c, now := r.Snapshot.Capture, r.Snapshot.Now
+	if r.Settings.Capture.On() && r.Snapshot.Status.Route.Phase.Captured() {
+		gauge(out, captureRuns, truth(c.Runs(now)), m)
+		gauge(out, captureLost, truth(c != nil && c.Lost != ""), m)
+	}
+	if c == nil || c.Slot == "" {
+		return
+	}
+	gauge(out, captureLag, float64(c.LagBytes), m)
+	gauge(out, captureLate, c.Behind(now).Seconds(), m)
+	gauge(out, captureWait, float64(c.Waiting), m)
+	out <- prometheus.MustNewConstMetric(captured.desc, prometheus.CounterValue, float64(c.Applied), m)
+	gauge(out, walRetained, float64(c.HeldBytes), m)
+	if c.LimitBytes > 0 {
+		gauge(out, walLimit, float64(c.LimitBytes), m)
 	}
 }
 

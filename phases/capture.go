@@ -1,6 +1,10 @@
 package phases
 
-import "time"
+import (
+	"time"
+
+	"github.com/stranglerfig/migrator/internal/hint"
+)
 
 // CaptureMode is whether change capture brings legacy's changes to the target.
 type CaptureMode string
@@ -43,6 +47,7 @@ type Capture struct {
 
 	HeldBytes  int64    `json:"held_bytes"`            // of log that legacy's server keeps for the slot
 	LimitBytes int64    `json:"limit_bytes,omitempty"` // where the slot is given up; 0: not known yet
+	LimitBy    string   `json:"limit_by,omitempty"`    // the setting that LimitBytes is of
 	Full       Duration `json:"full_in,omitempty"`     // when that is, at the rate of lately; 0: it does not grow
 
 	Locked  int64 `json:"locked,omitempty"`  // rows that were read under their locks, since the process began
@@ -63,4 +68,18 @@ const ReportedWithin = 15 * time.Second
 // Runs reports whether changes are captured now.
 func (c *Capture) Runs(now time.Time) bool {
 	return c != nil && c.Running && c.Lost == "" && now.Sub(c.Reported) <= ReportedWithin
+}
+
+// Behind is the age of the newest commit that the target has, while there are later ones. Of a capture that does not run
+// it is not known whether there are: then it is the age in any case, which a beat of capture's own bounds.
+func (c *Capture) Behind(now time.Time) time.Duration {
+	if c.Runs(now) || c.Committed.IsZero() {
+		return time.Duration(c.Lag)
+	}
+	return max(time.Duration(c.Lag), now.Sub(c.Committed))
+}
+
+// LostHint is what to do about a lost slot.
+func (c *Capture) LostHint() hint.Hint {
+	return hint.Hint{Do: hint.BackfillRun, Text: "once change capture has begun again"}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stranglerfig/migrator/internal/app"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/phases"
@@ -128,6 +129,9 @@ func (c *cli) printHead(s app.Status) {
 	}
 	if f := s.Snapshot.Fault; f != nil {
 		c.printf("  %s\n", c.paint(c.out, yellow, fmt.Sprintf("fault      injected for a drill until %s (%s left): %s; migrator drill lift ends it", f.Until.UTC().Format(time.TimeOnly), humanize.Span(f.Until.Sub(now)), f)))
+	}
+	if s.Capture.On() && st.Route.Phase.Captured() {
+		c.printCapture(s.Snapshot.Capture, now)
 	}
 	if st.Paused != "" {
 		c.printf("  paused     %s\n", st.Paused)
@@ -256,6 +260,56 @@ func (c *cli) printBypass(st phases.Status, b *phases.Bypass, now time.Time) {
 	}
 	if b.Why != "" {
 		c.printf("  %s\n", c.paint(c.out, yellow, "bypass     writes past the application can't be seen: "+b.Why))
+	}
+}
+
+// printCapture says how far change capture is, what would remove its slot and when, and why it does not run.
+func (c *cli) printCapture(of *phases.Capture, now time.Time) {
+	switch {
+	case of == nil:
+		c.printf("  %s\n", c.paint(c.out, yellow, "capture    no process has captured changes yet"))
+		c.printf("             try: %s\n", c.given.text(hint.Hint{Do: hint.Serve}))
+		return
+	case of.Lost != "":
+		c.printf("  %s\n", c.paint(c.out, red, "capture    lost "+humanize.Ago(now, of.LostAt)+": "+of.Lost))
+		c.printf("             try: %s\n", c.given.text(of.LostHint()))
+		return
+	case !of.Runs(now):
+		text := "capture    does not run"
+		if !of.Reported.IsZero() {
+			text += ", last seen " + humanize.Ago(now, of.Reported)
+		}
+		if of.Error != "" {
+			text += ": " + of.Error
+		}
+		c.printf("  %s\n", c.paint(c.out, red, text))
+	}
+	if of.Slot == "" {
+		return
+	}
+	behind := "nothing behind"
+	if of.LagBytes > 0 || of.Behind(now) > time.Second || of.Waiting > 0 {
+		behind = fmt.Sprintf("%s, %s, %s behind", humanize.Bytes(of.LagBytes), humanize.Span(of.Behind(now)), humanize.Counted(of.Waiting, "row"))
+	}
+	if of.Barrier == "" {
+		behind = "brings changes from the next backfill on"
+	}
+	c.printf("  capture    %s, %.0f rows/s, at %s\n", behind, of.Rate, of.Position)
+	held := "holds " + humanize.Bytes(of.HeldBytes) + " of WAL"
+	if of.LimitBytes > 0 {
+		held += ", given up at " + humanize.Bytes(of.LimitBytes)
+		if of.Full > 0 {
+			held += " in about " + humanize.Span(time.Duration(of.Full))
+		}
+		held += " (" + of.LimitBy + ")"
+	}
+	c.printf("             %s\n", held)
+	if of.Error != "" && of.Runs(now) {
+		key := ""
+		if of.ErrorKey != "" {
+			key = " (key " + of.ErrorKey + ")"
+		}
+		c.printf("  %s\n", c.paint(c.out, red, "           fails for "+humanize.Span(now.Sub(of.ErrorSince))+key+": "+of.Error))
 	}
 }
 

@@ -19,6 +19,7 @@ type Status struct {
 	Next      *NextStep           `json:"next,omitempty"`
 	Gates     []phases.GateResult `json:"gates,omitempty"` // before the next step
 	Jobs      []LongJob           `json:"jobs,omitempty"`  // that are running or interrupted
+	Capture   phases.CaptureMode  `json:"capture"`         // who brings legacy's changes to the target; Snapshot.Capture is how far
 	Snapshot  phases.Snapshot     `json:"snapshot"`
 }
 
@@ -44,7 +45,7 @@ func ReadStatus(ctx context.Context, store *state.Store, name string) (Status, e
 	}
 	s := Status{
 		Status: e.Status, Fleet: e.Fleet, Settled: e.Fleet.Settled(), Snapshot: e,
-		Rollback: phases.ClassOf(e.Status),
+		Rollback: phases.ClassOf(e.Status), Capture: m.Capture.Mode,
 	}
 	if next, err := m.Phases.Next(e.Status.Route); err == nil {
 		s.Gates = phases.Gates(next, m.Settings(), e)

@@ -189,7 +189,7 @@ func (a *applier) send(ctx context.Context, writes []store.Write, sent []item) (
 		case errors.Is(r.Err, store.ErrRecord):
 			refused = append(refused, Refused{i.key, i.version, r.Err})
 		case r.Err != nil:
-			left, why = append(left, i), fmt.Errorf("write the target: %w", r.Err)
+			left, why = append(left, i), fmt.Errorf("write the target: %w", &keyError{i.key, r.Err})
 		case r.Outcome == store.Applied:
 		case r.Outcome == store.Older && r.Version == i.version:
 			same = append(same, n)
@@ -262,6 +262,14 @@ func (a *applier) unequal(ctx context.Context, writes []store.Write, sent []item
 	return left, nil
 }
 
+// keyError is the error of one key. Its text does not have the key.
+type keyError struct {
+	key record.Key
+	error
+}
+
+func (e *keyError) Unwrap() error { return e.error }
+
 func agrees(e *store.Entry, w *store.Write) bool {
 	if w.Deleted {
 		return e.Presence == store.Tombstone
@@ -288,7 +296,7 @@ func (a *applier) lockedRows(ctx context.Context, items []item) (left []item, wh
 		case errors.Is(r.Err, store.ErrRecord):
 			refused = append(refused, Refused{r.Key, items[n].version, r.Err})
 		case r.Err != nil:
-			left, why = append(left, items[n]), r.Err
+			left, why = append(left, items[n]), &keyError{r.Key, r.Err}
 		}
 	}
 	a.meter.locked.Add(int64(len(items) - len(left)))

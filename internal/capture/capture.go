@@ -204,7 +204,7 @@ func (r *run) from(ctx context.Context, p Progress) error {
 	if err != nil {
 		return lostBy(ctx, fmt.Errorf("read the replication slot %s: %w", p.Slot, err), r.Legacy, p, r.system)
 	}
-	r.meter.p = p
+	r.meter.p, r.meter.secret = p, secret
 	out, beat := newQueue(r.Memory), make(chan struct{}, 1)
 	reader := &stream{legacy: r.Legacy, conn: r.conn, out: out, beat: beat, meter: &r.meter, limit: r.Memory, dir: r.Dir, secret: secret, p: p, decode: decoder{legacy: r.Legacy}}
 	g, gctx := errgroup.WithContext(ctx)

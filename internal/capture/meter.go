@@ -1,6 +1,10 @@
 package capture
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,10 +27,13 @@ type Status struct {
 	Skipped   int64         // changes that are not for the target: before the first barrier, and behind a fence
 	Foreign   int64         // changes of other tables
 	LastError string        // of a target that fails; "" once it has recovered. It has no value of a record
+	ErrorKey  string        // hash of the key that LastError is about, under a secret of the migration; "": of none
 }
 
 // meter counts.
 type meter struct {
+	secret string // of the migration's markers
+
 	waiting, applied, locked, refused, skipped, foreign atomic.Int64
 	end                                                 atomic.Uint64 // of the server's log
 	idle                                                atomic.Uint64 // up to where it has nothing for this slot
@@ -36,6 +43,7 @@ type meter struct {
 	slot  slot
 	limit int64 // of what the slot holds
 	err   string
+	key   string // see Status.ErrorKey
 }
 
 func (m *meter) server(end pglogrepl.LSN) {
@@ -63,9 +71,14 @@ func (m *meter) set(change func()) {
 
 func (m *meter) failed(err error) {
 	m.set(func() {
-		m.err = ""
+		m.err, m.key = "", ""
 		if err != nil {
 			m.err = err.Error()
+		}
+		if of, ok := errors.AsType[*keyError](err); ok {
+			sum := hmac.New(sha256.New, []byte(m.secret))
+			_, _ = sum.Write([]byte(of.key))
+			m.key = hex.EncodeToString(sum.Sum(nil)[:8])
 		}
 	})
 }
@@ -76,7 +89,7 @@ func (m *meter) status(now time.Time) Status {
 	defer m.mu.Unlock()
 	s := Status{
 		Progress: m.p, Waiting: m.waiting.Load(), Applied: m.applied.Load(), HeldBytes: m.slot.held, SafeBytes: m.slot.safe, MaxBytes: m.limit,
-		Locked: m.locked.Load(), Refused: m.refused.Load(), Skipped: m.skipped.Load(), Foreign: m.foreign.Load(), LastError: m.err,
+		Locked: m.locked.Load(), Refused: m.refused.Load(), Skipped: m.skipped.Load(), Foreign: m.foreign.Load(), LastError: m.err, ErrorKey: m.key,
 	}
 	s.LagBytes = max(0, int64(m.end.Load())-int64(max(m.p.Resume, pglogrepl.LSN(m.idle.Load()))))
 	if s.LagBytes > 0 && !m.p.Commit.IsZero() {

@@ -147,7 +147,7 @@ func (c *Capturer) once(ctx context.Context) error {
 func (c *Capturer) capture(ctx context.Context, e phases.Snapshot, engine *capture.Capture, ledger *captures.Ledger) error {
 	running, stop := context.WithCancel(ctx)
 	defer stop()
-	reporter := &captureReporter{ledger: ledger, log: c.log, last: c.last}
+	reporter := &captureReporter{ledger: ledger, log: c.log, maxHeld: engine.MaxHeld, last: c.last}
 	engine.Report = func(s capture.Status) { reporter.report(running, s) }
 	watched := make(chan struct{})
 	go func() {
@@ -249,6 +249,7 @@ type captureReporter struct {
 	ledger *captures.Ledger
 	log    *slog.Logger
 
+	maxHeld int64 // of the file
 	last    phases.Capture
 	at      time.Time // of last
 	applied int64     // then, since the process began
@@ -259,6 +260,12 @@ type captureReporter struct {
 	}
 	fails logs.Failures
 }
+
+// Settings that limit what a slot holds.
+const (
+	limitFile   = "capture.max_held"
+	limitServer = "capture.max_share of max_slot_wal_keep_size"
+)
 
 // rateOver is how long a rate remembers.
 const rateOver = 10 * time.Second
@@ -271,7 +278,10 @@ func (r *captureReporter) report(ctx context.Context, s capture.Status) {
 	next := phases.Capture{
 		Running: true, Position: s.Progress.Resume.String(), Committed: s.Progress.Commit, Fence: s.Progress.Fence, Era: s.Progress.Era,
 		LagBytes: s.LagBytes, Lag: phases.Duration(s.Lag), Waiting: s.Waiting, Applied: s.Progress.Changes, HeldBytes: s.HeldBytes, LimitBytes: s.MaxBytes,
-		Locked: s.Locked, Refused: s.Refused, Skipped: s.Skipped, Foreign: s.Foreign, Error: s.LastError, Rate: r.last.Rate,
+		Locked: s.Locked, Refused: s.Refused, Skipped: s.Skipped, Foreign: s.Foreign, Error: s.LastError, ErrorKey: s.ErrorKey, Rate: r.last.Rate,
+	}
+	if next.LimitBy = limitServer; s.MaxBytes == r.maxHeld {
+		next.LimitBy = limitFile
 	}
 	if !s.Progress.Barrier.IsZero() {
 		next.Barrier = s.Progress.Barrier.String()

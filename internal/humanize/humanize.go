@@ -3,6 +3,7 @@ package humanize
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -50,3 +51,13 @@ func Span(d time.Duration) string {
 
 // Short returns the first 12 characters of a hash.
 func Short(hash string) string { return hash[:min(12, len(hash))] }
+
+// Bytes is "512 B", "1.5 MiB" or "10 GiB".
+func Bytes(n int64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	f, unit := float64(n), 0
+	for unit < len(units)-1 && f >= 1023.95 {
+		f, unit = f/1024, unit+1
+	}
+	return strings.TrimSuffix(strconv.FormatFloat(f, 'f', 1, 64), ".0") + " " + units[unit]
+}
