@@ -38,7 +38,7 @@ type Config struct {
 
 // Settings are the settings that decide on the migration's moves.
 func (m *Config) Settings() phases.Settings {
-	return phases.Settings{Schedule: m.Phases, Gates: m.Gates, Triggers: m.Triggers, Capture: m.Capture.Mode}
+	return phases.Settings{Schedule: m.Phases, Gates: m.Gates, Triggers: m.Triggers, Capture: m.Capture.Mode}.Captured()
 }
 
 // Prometheus is a server with the HTTP API of Prometheus. Its files are read at each

@@ -68,14 +68,18 @@ func (p Phase) Compared() bool {
 
 // gateBypass needs a comparison of some duration, without a change that no instance reported for as
 // long. Where nothing can be compared, it stays closed.
-func gateBypass(s GateSettings, e Snapshot) GateResult {
+func gateBypass(settings Settings, e Snapshot) GateResult {
 	g := GateResult{Gate: GateBypass, Verdict: NoData}
-	b := e.Bypass
-	switch off := s.Bypass.Off; {
-	case off != "" || s.Off != "":
-		if off == "" {
-			off = s.Off
+	b, s := e.Bypass, settings.Gates
+	switch off := cmp.Or(s.Bypass.Off, s.Off); {
+	case settings.Capture.On():
+		// [capture-gated]: whether it does is a gate of its own.
+		g.Verdict, g.Detail = Pass, "change capture brings what any program writes"
+		if b.Found() {
+			g.Detail += ": " + b.Describe()
 		}
+		return g
+	case off != "":
 		g.Verdict, g.Detail = Off, "off: "+off
 		if b.Found() {
 			g.Detail += " (" + b.Describe() + ")"

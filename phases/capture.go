@@ -38,6 +38,7 @@ type Capture struct {
 	Barrier   string    `json:"barrier,omitempty"`     // the version of the last backfill's barrier that was passed; "": none, and changes are not brought yet
 	Fence     string    `json:"fence,omitempty"`       // the attempt whose fence was passed, and not its lift
 	Era       uint32    `json:"era,omitempty"`
+	Sweeps    int       `json:"sweeps,omitempty"` // of truncated tables that are due once more
 
 	LagBytes int64    `json:"lag_bytes"` // of log that is not applied yet
 	Lag      Duration `json:"lag"`       // age of the newest commit that was applied, while there are later ones

@@ -21,6 +21,7 @@ type GateSettings struct {
 	Drill        DrillGate        `yaml:"drill" json:"drill,omitzero" jsonschema_description:"A rollback has been rehearsed"`
 	Runbook      RunbookGate      `yaml:"runbook" json:"runbook,omitzero" jsonschema_description:"The rollback runbook has been verified"`
 	Bypass       BypassGate       `yaml:"bypass,omitempty" json:"bypass,omitzero" jsonschema_description:"No program writes legacy's table past the application"`
+	Capture      CaptureGate      `yaml:"capture,omitempty" json:"capture,omitzero" jsonschema_description:"Change capture does not lag, where capture.mode is beside or only"`
 	Custom       []CustomGate     `yaml:"custom" json:"custom,omitempty" jsonschema_description:"Gates of your own"`
 }
 

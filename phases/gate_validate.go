@@ -94,8 +94,14 @@ func (g GateSettings) Validate() error {
 	if g.Bypass.Limit > Whole {
 		r.add("gates.bypass.limit: must be up to 100%%")
 	}
+	if off := g.Capture.Off; off != "" && strings.TrimSpace(off) == "" {
+		r.add("gates.capture.off: give a reason")
+	}
+	if g.Capture.Lag < 0 {
+		r.add("gates.capture.lag: must not be negative")
+	}
 	names := []string{
-		GateBypass, GateConsistency, GateShadowWrites, GateTargetReads, GateAddedLatency, GateDrill, GateRunbook, GateAcknowledged, "state-whole", "fleet-settled", "routes-compatible",
+		GateBypass, GateCapture, GateCaptureLag, GateConsistency, GateShadowWrites, GateTargetReads, GateAddedLatency, GateDrill, GateRunbook, GateAcknowledged, "state-whole", "fleet-settled", "routes-compatible",
 		"backfill-done", "journal-empty", "no-lost-queue", "not-paused", "soak-time", "reconcile-clean", "approved",
 	}
 	for i, one := range g.Custom {

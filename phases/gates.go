@@ -62,7 +62,10 @@ func Gates(to Route, s Settings, e Snapshot) []GateResult {
 		gates = append(gates, gateReconcile(e))
 	}
 	if newPhase && to.Phase.Position() >= DualRead.Position() && to.Phase != Complete {
-		gates = append(gates, gateBypass(s.Gates, e))
+		gates = append(gates, gateBypass(s, e))
+	}
+	if s.Capture.On() && to.Phase.Position() >= DualRead.Position() && to.Phase != Complete {
+		gates = append(gates, gateCapture(to, e), gateCaptureLag(s.Gates, e))
 	}
 	gates = append(gates, gatesMeasured(to, s, e)...)
 	for _, p := range s.Approval.For {
@@ -131,6 +134,9 @@ func gateBackfill(e Snapshot, interlock bool) GateResult {
 	// [fields-filled]: nor has one of before the columns were changed copied the new ones.
 	case b.Epoch < e.Status.FieldsEpoch:
 		g.Verdict, g.Detail = NoData, "no backfill has begun since the columns that are moved were changed"
+	// [capture-reentry]: nor has one of before the changes that were lost copied these.
+	case e.Capture.LostSince(b.Began):
+		g.Verdict, g.Detail = NoData, "no backfill has begun since changes of legacy were lost to capture "+when(e.Capture.LostAt)
 	case b.Finished.IsZero():
 		g.Verdict, g.Detail = Inconclusive, "the backfill is not finished"
 	default:

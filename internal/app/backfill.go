@@ -41,7 +41,7 @@ func (j *Job) Backfill(ctx context.Context, o Backfill) (done Backfilled, err er
 	if err != nil {
 		return done, err
 	}
-	if b := e.Backfill; b != nil && !b.Finished.IsZero() && b.Epoch >= e.Status.FilledFrom() && !o.Again {
+	if b := e.Backfill; b != nil && !b.Finished.IsZero() && b.Epoch >= e.Status.FilledFrom() && !e.Capture.LostSince(b.Began) && !o.Again {
 		latest, err := runs.Latest(ctx)
 		if err != nil {
 			return done, err
@@ -50,7 +50,7 @@ func (j *Job) Backfill(ctx context.Context, o Backfill) (done Backfilled, err er
 	}
 	s := j.Config.Backfill
 	b := backfill.Backfill{
-		Legacy: j.Legacy, Barrier: j.Legacy, Locker: j.Legacy, Target: j.Target, Ledger: runs, OnAhead: j.markAhead,
+		Legacy: j.Legacy, Barrier: j.Legacy, Locker: j.Legacy, Target: j.Target, Ledger: runs, OnAhead: j.markAhead, Captured: j.captured(),
 		ChunkRows: s.ChunkRows, Rate: s.Rate, Workers: cmp.Or(o.Workers, s.Workers),
 		NotAfter: time.Duration(j.Config.Writing.NotAfter), LockTimeout: LockTimeout(j.Config),
 		Patience: o.Patience, Expires: j.Config.ExpiryColumn() != "",

@@ -3,10 +3,19 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/backfill"
 	"github.com/stranglerfig/migrator/internal/capture"
+	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/state/captures"
+	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/reconcile"
+	"github.com/stranglerfig/migrator/record"
 )
 
 // Capture assembles the migration's change capture, by the settings of the job's file, and its ledger.
@@ -23,12 +32,45 @@ func (j *Job) Capture() (*capture.Capture, *captures.Ledger, error) {
 }
 
 // LoseCapture records that changes are missing to change capture, if err is such an error: the migration is
-// marked unclean, and capture stands until ForgetCapture.
+// marked unclean, and backfills from before do not count. Reads return to legacy where capture alone writes the
+// target.
 func (j *Job) LoseCapture(ctx context.Context, err error) (lost bool, failed error) {
-	if _, lost = errors.AsType[*capture.LostError](err); !lost {
+	gone, lost := errors.AsType[*capture.LostError](err)
+	if !lost {
 		return false, nil
 	}
-	return true, j.State.LoseCapture(ctx, j.Config.Name, err.Error())
+	// [capture-reentry]: recorded first: from then on what was brought counts for nothing, whatever comes next.
+	_, failed = j.State.LoseCapture(ctx, j.Config.Name, gone.Error())
+	failpoint.Here("capture.lost")
+	if failed == nil {
+		failed = j.readLegacyWithoutCapture(ctx, gone.Error())
+	}
+	return true, failed
+}
+
+// readLegacyWithoutCapture returns reads to legacy where nothing else brings its changes to the target.
+func (j *Job) readLegacyWithoutCapture(ctx context.Context, why string) error {
+	if j.Config.Capture.Mode != phases.CaptureOnly {
+		return nil
+	}
+	return j.Controller(j.Config, nil).ReadLegacy(ctx, why)
+}
+
+// RestartCapture begins again after changes were lost: reads go back to legacy where that is needed, and the slot
+// and the progress are removed. The next run of capture makes another slot.
+func (j *Job) RestartCapture(ctx context.Context, why string) error {
+	if err := j.readLegacyWithoutCapture(ctx, why); err != nil {
+		return err
+	}
+	c, _, err := j.Capture()
+	if err != nil {
+		return err
+	}
+	if err := c.Forget(ctx); err != nil {
+		return err
+	}
+	failpoint.Here("capture.restarted")
+	return nil
 }
 
 // ForgetCapture removes the slot, the publication and the progress. If the migration is to be captured, the daemon
@@ -39,4 +81,66 @@ func (j *Job) ForgetCapture(ctx context.Context) error {
 		return err
 	}
 	return c.Forget(ctx)
+}
+
+// capturePatience is how long a process that captures may not have reported: another one may be about to lead.
+const capturePatience = 2 * time.Minute
+
+// captured is what a backfill waits for: see backfill.Backfill.Captured. nil: changes are not captured.
+func (j *Job) captured() func(context.Context) (record.Version, error) {
+	if !j.Config.Capture.Mode.On() {
+		return nil
+	}
+	ledger := captures.New(j.State.Pool(), j.Config.Name, j.State.MarkUnclean)
+	return func(ctx context.Context) (record.Version, error) {
+		e, err := j.State.Snapshot(ctx, j.Config.Name)
+		if err != nil {
+			return record.Version{}, err
+		}
+		c, serve := e.Capture, hint.Hint{Do: hint.Serve, Text: "which captures"}
+		switch {
+		case c == nil || c.Slot == "" || c.Lost != "":
+			return record.Version{}, hint.Errorf(serve, "changes of legacy are not captured yet: the replication slot has to be there before the backfill")
+		case e.Now.Sub(c.Reported) > capturePatience:
+			return record.Version{}, hint.Errorf(serve, "changes of legacy are not captured: no process has reported since %s", c.Reported.UTC().Format(time.RFC3339))
+		}
+		p, err := ledger.Load(ctx)
+		return p.Barrier, err
+	}
+}
+
+// Reenter takes the next step of what is left to do after changes were lost to capture, and returns what it did;
+// "": there is nothing to do, or it is to be awaited. Each step resumes one that was interrupted.
+func (j *Job) Reenter(ctx context.Context, log *slog.Logger) (did string, err error) {
+	e, err := j.State.Snapshot(ctx, j.Config.Name)
+	if err != nil {
+		return "", err
+	}
+	switch phases.Reentry(j.Config.Settings(), e) {
+	case phases.ReenterReads:
+		return "", j.readLegacyWithoutCapture(ctx, "changes of legacy were lost to capture")
+	case phases.ReenterBackfill:
+		done, err := j.Backfill(ctx, Backfill{})
+		if errors.Is(err, backfill.ErrRunning) { // an operator's, or a former leader's
+			return "", nil
+		}
+		if err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("copied %s rows again", humanize.Count(done.Rows)), nil
+	case phases.ReenterReconcile:
+		o := Reconcile{RunOptions: reconcile.RunOptions{Full: true, TwoWay: true, Repair: true}, Log: log}
+		if o.Resume, err = j.Interrupted(ctx, o.RunOptions, true); err != nil {
+			return "", err
+		}
+		run, _, err := j.Reconcile(ctx, o)
+		if errors.Is(err, reconcile.ErrRunning) {
+			return "", nil
+		}
+		if err != nil {
+			return "", err
+		}
+		return RunSummary(j.Config.Name, run), nil
+	}
+	return "", nil
 }

@@ -49,6 +49,10 @@ type Backfill struct {
 	Patience    time.Duration // how long rows that fail are retried before the run fails; default 1 min
 	Expires     bool          // records may expire: one that was written may be gone
 
+	// Captured returns the version of the last barrier that change capture has passed, with all before it in the
+	// target; zero: none. It returns an error while capture can't pass one. nil: changes are not captured.
+	Captured func(ctx context.Context) (record.Version, error)
+
 	// Report, if set, is called after every batch with the present state, by one
 	// goroutine at a time. Chunks must not be changed.
 	Report func(Progress)
@@ -191,7 +195,14 @@ func (r *run) all(ctx context.Context) error {
 // passBarrier takes the barrier, unless the run that is resumed has, and waits
 // until every write from before it has arrived or is refused.
 func (r *run) passBarrier(ctx context.Context) error {
-	if r.p.Barrier.IsZero() || r.p.Opens.IsZero() {
+	if r.p.Barrier.IsZero() || r.p.Opens.IsZero() && r.Captured == nil {
+		if r.Captured != nil {
+			// [capture-order]: what commits between the barrier and a slot that is made later is in neither. A
+			// slot that is lost meanwhile voids this run.
+			if _, err := r.Captured(ctx); err != nil {
+				return fmt.Errorf("%w: %w", ErrNotReady, err)
+			}
+		}
 		// [backfill-barrier]: the ledger's Begin has made sure that no instance may still be on
 		// legacy.
 		version, err := r.Backfill.Barrier.Barrier(ctx, r.LockTimeout)
@@ -199,6 +210,18 @@ func (r *run) passBarrier(ctx context.Context) error {
 			return fmt.Errorf("take the barrier: %w", err)
 		}
 		failpoint.Here("replicate.barrier.taken")
+		r.p.Barrier, r.p.Opens, r.p.Chunks, r.p.Done = version, time.Time{}, nil, 0
+		if r.Captured != nil {
+			// Saved before the wait: a resumed run keeps this barrier.
+			if err := r.save(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	if r.p.Opens.IsZero() {
+		if err := r.awaitCaptured(ctx); err != nil {
+			return err
+		}
 		now, err := r.Target.Now(ctx)
 		if err != nil {
 			return fmt.Errorf("read the target's clock: %w", err)
@@ -206,7 +229,7 @@ func (r *run) passBarrier(ctx context.Context) error {
 		// [backfill-wait]: counted by the target's clock from after the barrier. Chunks are cut
 		// later, so that none is older than the barrier. Saved before a row is read: a resumed run
 		// keeps this barrier.
-		r.p.Barrier, r.p.Opens, r.p.Chunks, r.p.Done = version, now.Add(r.NotAfter+opensMargin).UTC(), nil, 0
+		r.p.Opens = now.Add(r.NotAfter + opensMargin).UTC()
 		if err := r.save(ctx); err != nil {
 			return err
 		}
@@ -225,6 +248,37 @@ func (r *run) passBarrier(ctx context.Context) error {
 			return nil
 		}
 		if err := sleep.For(ctx, min(left, time.Second)); err != nil {
+			return err
+		}
+	}
+}
+
+// capturePoll is how often it is looked whether capture is past the barrier.
+const capturePoll = 500 * time.Millisecond
+
+// awaitCaptured waits until change capture is past the barrier, where changes are captured.
+//
+// [capture-barrier]: what was committed before the barrier, capture may bring long after it. Its last write from
+// before ends with its not-after, also that of a process that no longer captures: so the wait for these counts
+// from here.
+func (r *run) awaitCaptured(ctx context.Context) error {
+	if r.Captured == nil {
+		return nil
+	}
+	r.report()
+	for {
+		passed, err := r.Captured(ctx)
+		if err != nil {
+			return fmt.Errorf("wait until change capture is past the barrier: %w", err)
+		}
+		if !r.p.Barrier.NewerThan(passed) {
+			return nil
+		}
+		// The save finds out whether this run is void.
+		if err := r.save(ctx); err != nil {
+			return err
+		}
+		if err := sleep.For(ctx, capturePoll); err != nil {
 			return err
 		}
 	}

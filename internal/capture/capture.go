@@ -77,6 +77,9 @@ func (c *Capture) Run(ctx context.Context) error {
 		return err
 	}
 	defer release()
+	if p.Lost != "" {
+		return lost(p.Lost)
+	}
 	r := &run{Capture: c.defaults()}
 	if err := r.connect(ctx); err != nil {
 		return err

@@ -30,6 +30,8 @@ type Progress struct {
 	Fence   string         `json:"fence,omitempty"`   // the attempt whose fence was passed, and not its lift
 	Sweeps  []Sweep        `json:"sweeps,omitempty"`  // of truncated tables, that are due once more
 	Changes int64          `json:"changes,omitempty"` // rows that were brought
+
+	Lost string `json:"-"` // why changes are missing, as another process found; "": none are known to be
 }
 
 // Sweep is what is left to do after a TRUNCATE.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -21,6 +22,7 @@ import (
 //     every write that legacy let pass was acknowledged by both, or not at all.
 //  3. Epoch fenced: reads come from the target alone, writes wait. Every instance
 //     acknowledges it; only then does no instance read legacy.
+//     Where changes are captured, the target has all that legacy has once capture is past the fence.
 //  4. Epoch retain. Commits only if the attempt is still this one and 3 holds in
 //     the same transaction, so of two controllers one decides.
 //
@@ -104,10 +106,13 @@ func (c *Controller) fenceAndRetain(ctx context.Context, status phases.Status, a
 		}
 		failpoint.Here("control.fence.fenced")
 	}
-	budget := orDefault(c.FenceBudget, phases.FenceBudget)
+	budget, began := orDefault(c.FenceBudget, phases.FenceBudget), time.Now()
 	// [fence-epoch]: within the fence's budget, since writes wait meanwhile; after it the fence is
 	// undone.
 	if err := c.AwaitSettled(ctx, budget); err != nil {
+		return status, err
+	}
+	if err := c.awaitCaptured(ctx, attempt, budget-time.Since(began)); err != nil {
 		return status, err
 	}
 	_, era, err := c.Legacy.FenceState(ctx)
@@ -144,6 +149,10 @@ func (c *Controller) fenceAndRetain(ctx context.Context, status phases.Status, a
 			return phases.Move{}, &UnsettledError{Route: fenced, Fleet: e.Fleet, Waited: budget}
 		case e.Status.JournalKeys > 0:
 			return phases.Move{}, hint.Errorf(hint.Hint{Do: hint.ReconcileRepair}, "%d journaled keys are behind in the target", e.Status.JournalKeys)
+		}
+		// [capture-passed]: in the same transaction.
+		if err := phases.CapturePassed(c.Settings, e, attempt); err != nil {
+			return phases.Move{}, err
 		}
 		return phases.Move{
 			From: fenced, To: phases.Route{Phase: phases.Retain}, Cause: phases.CauseAdvance,

@@ -61,6 +61,10 @@ func (c *Controller) Rollback(ctx context.Context, r Rollback) ([]phases.Route, 
 	}
 	missing := r.AcceptMissing // of a return that another command has begun
 	if path[0].Phase == phases.Returning && e.Status.Reversible {
+		// [capture-returns]: before writes wait for it.
+		if err := phases.CaptureReturns(c.Settings, e); err != nil {
+			return nil, fmt.Errorf("nothing was rolled back: %w", err)
+		}
 		// [beat-first]: shows whether the state went back, before its journal is relied upon.
 		if err := c.isWhole(ctx); err != nil {
 			return nil, fmt.Errorf("nothing was rolled back: %w", err)
@@ -305,7 +309,7 @@ func (c *Controller) Resume(ctx context.Context) error {
 	return err
 }
 
-// ReadLegacy returns reads to legacy because the target has lost data. It does nothing where reads
+// ReadLegacy returns reads to legacy because the target has lost data, or is behind legacy. It does nothing where reads
 // come from legacy, and where legacy lacks the writes since its fence.
 func (c *Controller) ReadLegacy(ctx context.Context, why string) error {
 	_, err := c.State.Transition(ctx, c.Migration, func(e phases.Snapshot) (phases.Move, error) {

@@ -50,14 +50,15 @@ type Capturer struct {
 type captureTask int
 
 const (
-	captureIdle   captureTask = iota
-	captureRun                // bring changes
-	captureStand              // it can't run: look after the slot alone
-	captureForget             // remove slot, publication and progress
+	captureIdle    captureTask = iota
+	captureRun                 // bring changes
+	captureStand               // it can't run: look after the slot alone
+	captureForget              // remove slot, publication and progress
+	captureRestart             // changes are missing: begin again with another slot
 )
 
-// Run works until ctx ends, and then returns nil. It retries every failure but one: where changes are missing
-// for good it stands until capture is forgotten.
+// Run works until ctx ends, and then returns nil. It retries every failure; where changes are missing for
+// good it begins again with another slot.
 func (c *Capturer) Run(ctx context.Context) error {
 	c.log = logs.OrDiscard(c.Log).With("migration", c.Migration)
 	defer c.close()
@@ -93,7 +94,7 @@ func (c *Capturer) task(e phases.Snapshot) (do captureTask, why string) {
 		}
 		return captureIdle, ""
 	case e.Capture != nil && e.Capture.Lost != "":
-		return captureStand, ""
+		return captureRestart, e.Capture.Lost
 	case st.TargetLost != "": // [mark-checked]: before anything is written to the target
 		return captureStand, "the target has lost its mark"
 	}
@@ -137,8 +138,14 @@ func (c *Capturer) once(ctx context.Context) error {
 		}
 		c.log.Info("the replication slot and the publication of change capture were removed", "phase", string(e.Status.Route.Phase))
 		return ledger.Report(ctx, phases.Capture{})
+	case captureRestart:
+		if err := c.job.RestartCapture(ctx, why); err != nil {
+			return err
+		}
+		c.log.Warn("change capture begins again with another replication slot", "lost", why)
+		return nil
 	case captureStand:
-		return c.stand(ctx, e, engine, ledger, why)
+		return c.stand(ctx, engine, ledger, why)
 	}
 	return c.capture(ctx, e, engine, ledger)
 }
@@ -180,22 +187,19 @@ func (c *Capturer) capture(ctx context.Context, e phases.Snapshot, engine *captu
 		return err
 	}
 	if lost, failed := c.job.LoseCapture(ctx, err); lost {
-		c.log.Error("changes of legacy are lost to capture, which stands until it begins again", "error", err, "recorded", failed == nil, hint.Attr(err))
+		c.log.Error("changes of legacy are lost to capture, which begins again", "error", err, "recorded", failed == nil, hint.Attr(err))
 		return errors.Join(failed, ledger.Report(ctx, c.last))
 	}
 	return err
 }
 
 // stand looks after the slot of a capture that can't run, each beat.
-func (c *Capturer) stand(ctx context.Context, e phases.Snapshot, engine *capture.Capture, ledger *captures.Ledger, why string) error {
+func (c *Capturer) stand(ctx context.Context, engine *capture.Capture, ledger *captures.Ledger, why string) error {
 	if time.Since(c.guarded) < engine.Beat {
 		return nil
 	}
 	c.guarded = time.Now()
 	c.last.Running, c.last.Error = false, why
-	if e.Capture != nil && e.Capture.Lost != "" {
-		return ledger.Report(ctx, c.last)
-	}
 	return c.guard(ctx, engine, ledger)
 }
 
@@ -203,7 +207,7 @@ func (c *Capturer) stand(ctx context.Context, e phases.Snapshot, engine *capture
 func (c *Capturer) guard(ctx context.Context, engine *capture.Capture, ledger *captures.Ledger) error {
 	held, limit, err := engine.Guard(ctx)
 	if lost, failed := c.job.LoseCapture(ctx, err); lost {
-		c.log.Error("changes of legacy are lost to capture, which stands until it begins again", "error", err, "recorded", failed == nil, hint.Attr(err))
+		c.log.Error("changes of legacy are lost to capture, which begins again", "error", err, "recorded", failed == nil, hint.Attr(err))
 		return failed
 	}
 	if err != nil {

@@ -75,6 +75,7 @@ func (d *Daemon) lead(ctx context.Context, m *Migration) error {
 	maintainer := d.maintainer(m, log)
 	engine := d.engine(m)
 	capturer := d.capturer(m)
+	reentry := &Reentry{Migration: name, State: d.State, Mode: capturer.Mode, Open: capturer.Open, Log: d.Log}
 	schedule := d.schedule(m, log)
 	sender := &notify.Sender{Outbox: outbox.New(d.State.Pool(), name), Webhooks: func() []migration.Webhook { return m.now().Webhooks }, Log: log}
 	log.Info("waiting for leadership")
@@ -90,6 +91,7 @@ func (d *Daemon) lead(ctx context.Context, m *Migration) error {
 		g.Go(func() error { return maintainer.Run(leading) })
 		g.Go(func() error { return engine.Run(leading) })
 		g.Go(func() error { return capturer.Run(leading) })
+		g.Go(func() error { return reentry.Run(leading) })
 		g.Go(func() error { return sender.Run(leading) })
 		g.Go(func() error { return schedule.Loop(leading) })
 		return g.Wait()

@@ -43,6 +43,7 @@ type inputs struct {
 	Latency     *latency      `json:"latency,omitempty"`
 	LostWrites  *lostWrites   `json:"lost_writes,omitempty"`
 	Answer      *answer       `json:"answer,omitempty"`
+	Reconciled  *reconciled   `json:"reconciled,omitempty"`
 }
 
 // failure is a failed evaluation.
@@ -73,6 +74,8 @@ func (in inputs) evaluator() evaluator {
 		return in.LostWrites
 	case in.Answer != nil:
 		return in.Answer
+	case in.Reconciled != nil:
+		return in.Reconciled
 	}
 	return nil
 }

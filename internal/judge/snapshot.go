@@ -73,6 +73,13 @@ func (l Snapshot) Gate(m phases.Measured) phases.Evaluation {
 		in.Consistency = nil
 		in.Answer = answerOf(phases.GateKind, phases.Question{}, Reading{Verdict: phases.Error, Detail: err.Error()})
 	}
+	if m.Name == phases.GateConsistency && in.Consistency != nil && in.Consistency.Seen == 0 ||
+		m.Name == phases.GateTargetReads && in.Failures.All.N == 0 {
+		if r := reconciledOf(l.Settings, e); r != nil {
+			in = l.inputs(phases.GateKind, phases.Watch{InitialDelay: m.InitialDelay})
+			in.Reconciled = r
+		}
+	}
 	in.Failed = l.failedBefore(m.Name)
 	return in.evaluation(m.Name, e)
 }

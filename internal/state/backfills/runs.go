@@ -79,16 +79,20 @@ func (b *Runs) ready(ctx context.Context, tx pgx.Tx) (epoch, before int64, err e
 	}
 	var at phases.Route
 	var legacy, fields int64
-	var open bool
-	err = tx.QueryRow(ctx, `SELECT phase, percent, epoch, fields_epoch, former_moves <> '' FROM migrator.migrations WHERE name = $1 FOR UPDATE`, b.migration).
-		Scan(&at.Phase, &at.Percent, &at.Epoch, &fields, &open)
+	var open, lost bool
+	err = tx.QueryRow(ctx, `SELECT phase, percent, epoch, fields_epoch, former_moves <> '',
+			EXISTS (SELECT FROM migrator.captures WHERE migration = name AND lost_at IS NOT NULL AND attempt = '') FROM migrator.migrations WHERE name = $1 FOR UPDATE`, b.migration).
+		Scan(&at.Phase, &at.Percent, &at.Epoch, &fields, &open, &lost)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, 0, statedb.UnknownMigration(ctx, tx, b.migration)
 	}
 	if err != nil {
 		return 0, 0, err
 	}
-	if at.Phase != phases.ShadowWrite && at.Phase != phases.DualRead {
+	// [capture-reentry]: in-process writers may keep reads with the target while what capture has lost is copied. It
+	// replaces nothing newer, and no fence begins before it has ended.
+	reenters := lost && (at.Phase == phases.Cutover || at.Phase == phases.Grace)
+	if at.Phase != phases.ShadowWrite && at.Phase != phases.DualRead && !reenters {
 		return 0, 0, hint.Errorf(hint.Hint{Do: hint.Status}, "%w: it is at %s, and a backfill belongs to shadow-write or dual-read", backfill.ErrNotReady, at)
 	}
 	rows, err := tx.Query(ctx, `WITH legacy AS (

@@ -73,7 +73,8 @@ func (l *Ledger) Load(ctx context.Context) (capture.Progress, error) {
 
 func read(ctx context.Context, db statedb.Querier, migration string) (p capture.Progress, err error) {
 	var text string
-	err = db.QueryRow(ctx, `SELECT progress::text FROM migrator.captures WHERE migration = $1`, migration).Scan(&text)
+	var lost string
+	err = db.QueryRow(ctx, `SELECT progress::text, lost FROM migrator.captures WHERE migration = $1`, migration).Scan(&text, &lost)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return p, nil
 	}
@@ -83,6 +84,7 @@ func read(ctx context.Context, db statedb.Querier, migration string) (p capture.
 	if err := json.Unmarshal([]byte(text), &p); err != nil {
 		return p, fmt.Errorf("the progress of capture can't be read: %w", err)
 	}
+	p.Lost = lost
 	return p, nil
 }
 
