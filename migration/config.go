@@ -22,6 +22,7 @@ type Config struct {
 	Capture     Capture         `yaml:"capture" json:"capture,omitzero" jsonschema_description:"How the changes of legacy reach the target without the application"`
 	Fleet       Fleet           `yaml:"fleet" json:"fleet,omitzero" jsonschema_description:"The timing of the application instances' leases"`
 	Backfill    Backfill        `yaml:"backfill" json:"backfill,omitzero" jsonschema_description:"How existing records are copied"`
+	Throttle    Throttle        `yaml:"throttle" json:"throttle,omitzero" jsonschema_description:"What makes a backfill and change capture wait; a running one follows it within seconds"`
 	Reconcile   Reconcile       `yaml:"reconcile" json:"reconcile,omitzero" jsonschema_description:"How both stores are compared"`
 
 	Gates      phases.GateSettings    `yaml:"gates" json:"gates,omitzero" jsonschema_description:"What must be measured before an advance"`
@@ -104,6 +105,15 @@ type Backfill struct {
 	Rate        int             `yaml:"rate" json:"rate,omitempty" jsonschema_description:"Rows per second at most; 0: no limit"`
 	Workers     int             `yaml:"workers" json:"workers,omitempty" jsonschema_description:"Concurrent chunks"`
 	LockTimeout phases.Duration `yaml:"lock_timeout" json:"lock_timeout,omitempty" jsonschema_description:"How long the barrier and the fence try to lock the table while writers are open"`
+}
+
+// Throttle is what makes a job wait that moves records; a zero is no limit.
+type Throttle struct {
+	Changes       int             `yaml:"changes" json:"changes,omitempty" jsonschema_description:"Changes per second that change capture brings at most; 0: no limit. A backfill's rate is backfill.rate"`
+	StandbyLag    phases.Duration `yaml:"standby_lag" json:"standby_lag,omitempty" jsonschema_description:"Both wait while a standby of legacy is further behind; empty: not checked"`
+	StandbyMiB    int             `yaml:"standby_mib" json:"standby_mib,omitempty" jsonschema_description:"Both wait while a standby has more log than this to apply, in MiB, also one whose replay stands still; 0: not checked"`
+	Sessions      int             `yaml:"sessions" json:"sessions,omitempty" jsonschema_description:"Both wait while more sessions of legacy run a statement, without those of migrator; 0: not checked"`
+	TargetLatency phases.Duration `yaml:"target_latency" json:"target_latency,omitempty" jsonschema_description:"Both wait while the target takes longer to tell its time; empty: not checked"`
 }
 
 // Reconcile is how both stores are compared.

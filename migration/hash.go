@@ -31,7 +31,7 @@ func (m *Config) Public() ([]byte, error) {
 // columns are part of it.
 //
 // It leaves out what may be tuned beside a running migration: URLs (so a password can be
-// changed), what only its store knows to be tunable (legacy's standbys), prometheus, webhooks, runbook, phases' auto and shadow, fleet, backfill, of capture all
+// changed), what only its store knows to be tunable (legacy's standbys), prometheus, webhooks, runbook, phases' auto and shadow, fleet, backfill, throttle, of capture all
 // but mode, and of reconcile all but pause and rereads; of the rules show, the wording of ignore, and
 // their order.
 //
@@ -39,7 +39,7 @@ func (m *Config) Public() ([]byte, error) {
 // server still count. After a change of more than a URL's password, run a full reconcile.
 func (m *Config) Hash() string {
 	what := *m
-	what.Fleet, what.Backfill, what.Capture = Fleet{}, Backfill{}, Capture{Mode: m.Capture.Mode}
+	what.Fleet, what.Backfill, what.Throttle, what.Capture = Fleet{}, Backfill{}, Throttle{}, Capture{Mode: m.Capture.Mode}
 	what.Reconcile = Reconcile{Pause: m.Reconcile.Pause, Rereads: m.Reconcile.Rereads}
 	what.Phases.DualRead.Auto, what.Phases.Cutover.Auto = nil, nil
 	what.Phases.Cutover.Shadow, what.Phases.Grace.Shadow = 0, 0

@@ -48,7 +48,7 @@ func RuleOf(key string) Rule {
 		return Columns
 	case within("reconcile.pause", "reconcile.rereads", "capture.mode"):
 		return Bound
-	case within("fleet", "backfill", "capture", "reconcile", "compare.show", "phases.dual_read.auto", "phases.cutover.auto", "phases.cutover.shadow", "phases.grace.shadow"):
+	case within("fleet", "backfill", "capture", "throttle", "reconcile", "compare.show", "phases.dual_read.auto", "phases.cutover.auto", "phases.cutover.shadow", "phases.grace.shadow"):
 		return Tuned
 	default:
 		return Bound

@@ -94,7 +94,7 @@ func TestPublicContainsNoURL(t *testing.T) {
 			t.Errorf("%s: from the state database comes\n%s\nnot\n%s", name, again, raw)
 		}
 		// An empty list survives, and so does a zero.
-		if len(back.Phases.Approval.For) != len(m.Phases.Approval.For) || back.Backfill != m.Backfill || back.Fleet != m.Fleet {
+		if len(back.Phases.Approval.For) != len(m.Phases.Approval.For) || back.Backfill != m.Backfill || back.Throttle != m.Throttle || back.Fleet != m.Fleet {
 			t.Errorf("%s: %+v", name, back)
 		}
 	}
@@ -107,9 +107,12 @@ func TestHash(t *testing.T) {
 		t.Fatalf("hash %q", base)
 	}
 	for name, change := range map[string]func(*migration.Config){
-		"url":        func(m *migration.Config) { m.Legacy.URL, m.Target.URL, m.Target.URLFile = "a", "b", "c" },
-		"fleet":      func(m *migration.Config) { m.Fleet.Lease *= 2 },
-		"backfill":   func(m *migration.Config) { m.Backfill.Rate, m.Backfill.Workers, m.Backfill.ChunkRows = 7, 7, 7 },
+		"url":      func(m *migration.Config) { m.Legacy.URL, m.Target.URL, m.Target.URLFile = "a", "b", "c" },
+		"fleet":    func(m *migration.Config) { m.Fleet.Lease *= 2 },
+		"backfill": func(m *migration.Config) { m.Backfill.Rate, m.Backfill.Workers, m.Backfill.ChunkRows = 7, 7, 7 },
+		"throttle": func(m *migration.Config) {
+			m.Throttle = migration.Throttle{Changes: 7, StandbyLag: 7, StandbyMiB: 7, Sessions: 7, TargetLatency: 7}
+		},
 		"pace":       func(m *migration.Config) { m.Reconcile.Rate, m.Reconcile.Sample, m.Reconcile.Workers = 7, 7, 7 },
 		"show":       func(m *migration.Config) { m.Compare[0].Show = true },
 		"only show":  func(m *migration.Config) { m.Compare = m.Compare[:3] },

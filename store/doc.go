@@ -27,7 +27,7 @@
 //
 //	both sides   Checksummer (both stores must have the same checksum form)
 //	legacy       BlockScanner, ChunkLocator, SpanCutter, RecentFinder, Toucher,
-//	             LagReporter
+//	             LoadReporter
 //	target       Preparer, Purger, BulkLoader, BulkComparer, KeyScanner, StaleLister,
 //	             VersionLister, KeyNamer
 package store

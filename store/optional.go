@@ -139,13 +139,19 @@ type ColumnChange struct {
 	Broken bool `json:"broken"`
 }
 
-// LagReporter is a Legacy that knows how far its slowest standby is behind; 0 without
-// standbys.
+// LoadReporter is a Legacy that knows its load.
 //
 // Without it: reconcile.stop_on.replication_lag can't be evaluated. A run with that
-// setting logs so, and continues.
-type LagReporter interface {
-	ReplicationLag(ctx context.Context) (time.Duration, error)
+// setting logs so, and continues. A throttle with a limit of legacy's load is refused.
+type LoadReporter interface {
+	Load(ctx context.Context) (Load, error)
+}
+
+// Load is what a store has to do besides.
+type Load struct {
+	StandbyLag   time.Duration // of the slowest standby, in applying; 0 without standbys
+	StandbyBytes int64         // of log that the slowest one has not applied
+	Sessions     int           // that run a statement, without those of this program; -1: not known
 }
 
 // ChunkLocator is a Legacy that reports the place of the chunks that Chunks cut, so that

@@ -37,7 +37,11 @@ Needs phase shadow-write or dual-read, and no instance left in phase legacy.`,
 			}
 			defer j.Close()
 			bar := c.progress("backfill")
-			o := app.Backfill{Workers: workers, Again: again, Progress: bar.set}
+			o := app.Backfill{Workers: workers, Again: again, Progress: bar.set, Throttled: func(why string) {
+				if why != "" {
+					c.note("throttled by %s", why)
+				}
+			}}
 			if cmd.Flags().Changed("rate") {
 				o.Rate = &rate
 			}

@@ -7,6 +7,9 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/backfill"
 	"github.com/stranglerfig/migrator/internal/state/backfills"
+	"github.com/stranglerfig/migrator/internal/throttle"
+	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // Backfill are the options of a backfill.
@@ -18,6 +21,9 @@ type Backfill struct {
 	Patience time.Duration
 	// Progress is called as rows are read; total is an estimate. nil: never.
 	Progress func(rows, total int64)
+	// Throttled is called when the throttle begins to hold the backfill, with the cause, and when it goes on, with "".
+	// nil: never.
+	Throttled func(why string)
 }
 
 // Backfilled is the result of a backfill.
@@ -58,8 +64,22 @@ func (j *Job) Backfill(ctx context.Context, o Backfill) (done Backfilled, err er
 	if o.Rate != nil {
 		b.Rate = *o.Rate
 	}
-	if o.Progress != nil {
+	b.Throttle = j.Throttle(func(m *migration.Config) int {
+		if o.Rate != nil {
+			return *o.Rate
+		}
+		return m.Backfill.Rate
+	})
+	if o.Progress != nil || o.Throttled != nil {
+		held := ""
 		b.Report = func(p backfill.Progress) {
+			if o.Throttled != nil && p.Throttled != held {
+				held = p.Throttled
+				o.Throttled(held)
+			}
+			if o.Progress == nil {
+				return
+			}
 			var total int64
 			for _, chunk := range p.Chunks {
 				total += chunk.Rows
@@ -73,3 +93,23 @@ func (j *Job) Backfill(ctx context.Context, o Backfill) (done Backfilled, err er
 	}
 	return done, err
 }
+
+// Throttle returns one for a job of the migration, by what is applied at each moment. rate is the key with the
+// job's rate.
+func (j *Job) Throttle(rate func(*migration.Config) int) *throttle.Throttle {
+	legacy, _ := j.Legacy.(store.LoadReporter)
+	return &throttle.Throttle{Legacy: legacy, Target: j.Target, Limits: func(ctx context.Context) (throttle.Limits, error) {
+		m, err := Applied(ctx, j.State, j.Config.Name)
+		if err != nil {
+			return throttle.Limits{}, err
+		}
+		t := m.Throttle
+		return throttle.Limits{
+			Rate: rate(m), StandbyLag: time.Duration(t.StandbyLag), StandbyBytes: int64(t.StandbyMiB) << 20,
+			Sessions: t.Sessions, TargetLatency: time.Duration(t.TargetLatency),
+		}, nil
+	}}
+}
+
+// CaptureRate is the rate of change capture, for Throttle.
+func CaptureRate(m *migration.Config) int { return m.Throttle.Changes }

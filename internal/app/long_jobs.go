@@ -15,9 +15,10 @@ import (
 
 // LongJob is a job that has begun and is not done.
 type LongJob struct {
-	Job   string    `json:"job"`   // backfill, reconcile, repair (of a reconcile run) or return (of keys to legacy)
-	State string    `json:"state"` // running, paused or interrupted
-	Share float64   `json:"share"` // of its work that is done, from 0 to 1; an estimate
+	Job   string    `json:"job"`           // backfill, reconcile, repair (of a reconcile run) or return (of keys to legacy)
+	State string    `json:"state"`         // running, throttled, paused or interrupted
+	Why   string    `json:"why,omitempty"` // it is throttled
+	Share float64   `json:"share"`         // of its work that is done, from 0 to 1; an estimate
 	Began time.Time `json:"began,omitzero"`
 	Due   time.Time `json:"due,omitzero"` // when it will be done at its average speed; zero: not known
 }
@@ -25,13 +26,18 @@ type LongJob struct {
 // States of a long job.
 const (
 	jobRunning     = "running"
+	jobThrottled   = "throttled"
 	jobPaused      = "paused"
 	jobInterrupted = "interrupted"
 )
 
 // Text describes the job for a person.
 func (j LongJob) Text(now time.Time) string {
-	text := fmt.Sprintf("%s, about %.0f %% done", j.State, 100*j.Share)
+	state := j.State
+	if j.Why != "" {
+		state += " by " + j.Why
+	}
+	text := fmt.Sprintf("%s, about %.0f %% done", state, 100*j.Share)
 	if !j.Due.IsZero() {
 		text += ", done in about " + humanize.Span(j.Due.Sub(now))
 	}
@@ -65,7 +71,11 @@ func LongJobs(ctx context.Context, st *state.Store, e phases.Snapshot) (jobs []L
 			return nil, err
 		}
 		if p != nil && p.Finished.IsZero() {
-			jobs = append(jobs, longJob("backfill", stateOf(running), int64(p.Done), int64(len(p.Chunks)), p.Began, now))
+			j := longJob("backfill", stateOf(running), int64(p.Done), int64(len(p.Chunks)), p.Began, now)
+			if running && p.Throttled != "" {
+				j.State, j.Why, j.Due = jobThrottled, p.Throttled, time.Time{}
+			}
+			jobs = append(jobs, j)
 		}
 	}
 	run, coordinated, err := unfinishedRun(ctx, st, name)

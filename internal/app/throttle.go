@@ -119,16 +119,16 @@ func mustWait(ctx context.Context, j *Job) (why string, err error) {
 		}
 	}
 	if stop.ReplicationLag > 0 {
-		l, ok := j.Legacy.(store.LagReporter)
+		l, ok := j.Legacy.(store.LoadReporter)
 		if !ok {
 			return "", errors.New("this legacy store does not report how far its standbys are behind")
 		}
-		lag, err := l.ReplicationLag(ctx)
+		load, err := l.Load(ctx)
 		if err != nil {
 			return "", err
 		}
-		if bound := time.Duration(stop.ReplicationLag); lag > bound {
-			return fmt.Sprintf("a standby of legacy is %s behind, more than %s", humanize.Span(lag), humanize.Span(bound)), nil
+		if bound := time.Duration(stop.ReplicationLag); load.StandbyLag > bound {
+			return fmt.Sprintf("a standby of legacy is %s behind, more than %s", humanize.Span(load.StandbyLag), humanize.Span(bound)), nil
 		}
 	}
 	return "", nil

@@ -23,7 +23,9 @@ type standby struct {
 	err    error
 }
 
-func (s standby) ReplicationLag(context.Context) (time.Duration, error) { return s.behind, s.err }
+func (s standby) Load(context.Context) (store.Load, error) {
+	return store.Load{StandbyLag: s.behind}, s.err
+}
 
 func TestRunWaitsForLaggingStandby(t *testing.T) {
 	t.Parallel()

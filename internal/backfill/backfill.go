@@ -7,12 +7,11 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/repair"
 	"github.com/stranglerfig/migrator/internal/sleep"
+	"github.com/stranglerfig/migrator/internal/throttle"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -42,7 +41,7 @@ type Backfill struct {
 
 	ChunkRows   int           // rows a chunk, the unit of resumption; default 5000
 	Batch       int           // rows sent to the target at once; default 500, or 2500 where it takes blocks
-	Rate        int           // rows per second at most; 0: no limit
+	Rate        int           // rows per second at most, by which chunks are cut; 0: no limit
 	Workers     int           // chunks that are written at a time, while as many are read; default 2
 	NotAfter    time.Duration // how long after its read a row may land: also the wait after the barrier; default 10 s
 	LockTimeout time.Duration // how long the barrier waits for open writers; default 10 s
@@ -52,6 +51,8 @@ type Backfill struct {
 	// Captured returns the version of the last barrier that change capture has passed, with all before it in the
 	// target; zero: none. It returns an error while capture can't pass one. nil: changes are not captured.
 	Captured func(ctx context.Context) (record.Version, error)
+	// Throttle makes chunks wait. nil: Rate alone does.
+	Throttle *throttle.Throttle
 
 	// Report, if set, is called after every batch with the present state, by one
 	// goroutine at a time. Chunks must not be changed.
@@ -101,10 +102,11 @@ func (b *Backfill) Run(ctx context.Context) (Progress, error) {
 	r := &run{Backfill: b.defaults(), p: p, sample: map[int][]record.Key{}}
 	r.bulk = newBulkCopier(&r.Backfill)
 	r.repairer = repair.Repairer{Locker: r.Locker, Target: r.Target, NotAfter: r.NotAfter, OnAhead: r.OnAhead}
-	if r.Rate > 0 {
-		r.limiter = rate.NewLimiter(rate.Limit(r.Rate), r.Batch)
+	stop, err := r.startThrottle(ctx)
+	if err == nil {
+		err = r.all(ctx)
+		stop()
 	}
-	err = r.all(ctx)
 	resume := hint.Hint{Do: hint.BackfillRun, Text: "to resume it"}
 	switch {
 	case err == nil:
@@ -125,7 +127,6 @@ type run struct {
 	Backfill
 	repairer repair.Repairer
 	bulk     *bulkCopier // nil: rows go one by one
-	limiter  *rate.Limiter
 
 	mu     sync.Mutex
 	p      Progress
@@ -145,10 +146,12 @@ func (r *run) all(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("cut legacy into chunks: %w", err)
 			}
-			r.p.Chunks, r.p.Done = append([]store.Chunk{}, chunks...), 0
-			r.p.Rows, r.p.Applied, r.p.Newer = 0, 0, 0
 			clear(r.sample)
-			if err := r.save(ctx); err != nil {
+			err = r.change(ctx, func(p *Progress) {
+				p.Chunks, p.Done = append([]store.Chunk{}, chunks...), 0
+				p.Rows, p.Applied, p.Newer = 0, 0, 0
+			})
+			if err != nil {
 				return err
 			}
 			failpoint.Here("replicate.chunks.saved")
@@ -156,7 +159,9 @@ func (r *run) all(ctx context.Context) error {
 		err := r.copyChunks(ctx)
 		// [backfill-moved]: the blocks have other rows now; all is copied again.
 		if errors.Is(err, store.ErrMoved) && cuts < 10 && ctx.Err() == nil {
+			r.mu.Lock()
 			r.p.Chunks = nil
+			r.mu.Unlock()
 			continue
 		}
 		if err != nil {
@@ -182,9 +187,10 @@ func (r *run) all(ctx context.Context) error {
 	}
 	failpoint.Here("replicate.swept")
 	// [backfill-done]: only after copy and sweep.
-	r.p.Finished = time.Now().UTC()
-	if err := r.save(ctx); err != nil {
+	if err := r.change(ctx, func(p *Progress) { p.Finished, p.Throttled = time.Now().UTC(), "" }); err != nil {
+		r.mu.Lock()
 		r.p.Finished = time.Time{}
+		r.mu.Unlock()
 		return err
 	}
 	failpoint.Here("replicate.finished")
@@ -210,12 +216,10 @@ func (r *run) passBarrier(ctx context.Context) error {
 			return fmt.Errorf("take the barrier: %w", err)
 		}
 		failpoint.Here("replicate.barrier.taken")
-		r.p.Barrier, r.p.Opens, r.p.Chunks, r.p.Done = version, time.Time{}, nil, 0
-		if r.Captured != nil {
-			// Saved before the wait: a resumed run keeps this barrier.
-			if err := r.save(ctx); err != nil {
-				return err
-			}
+		// Saved before the wait for capture: a resumed run keeps this barrier.
+		err = r.change(ctx, func(p *Progress) { p.Barrier, p.Opens, p.Chunks, p.Done = version, time.Time{}, nil, 0 })
+		if err != nil {
+			return err
 		}
 	}
 	if r.p.Opens.IsZero() {
@@ -229,8 +233,8 @@ func (r *run) passBarrier(ctx context.Context) error {
 		// [backfill-wait]: counted by the target's clock from after the barrier. Chunks are cut
 		// later, so that none is older than the barrier. Saved before a row is read: a resumed run
 		// keeps this barrier.
-		r.p.Opens = now.Add(r.NotAfter + opensMargin).UTC()
-		if err := r.save(ctx); err != nil {
+		err = r.change(ctx, func(p *Progress) { p.Opens = now.Add(r.NotAfter + opensMargin).UTC() })
+		if err != nil {
 			return err
 		}
 		failpoint.Here("replicate.barrier.saved")
@@ -275,13 +279,43 @@ func (r *run) awaitCaptured(ctx context.Context) error {
 			return nil
 		}
 		// The save finds out whether this run is void.
-		if err := r.save(ctx); err != nil {
+		if err := r.change(ctx, func(*Progress) {}); err != nil {
 			return err
 		}
 		if err := sleep.For(ctx, capturePoll); err != nil {
 			return err
 		}
 	}
+}
+
+// startThrottle lets the throttle look at its limits. What it does is part of the progress.
+func (r *run) startThrottle(ctx context.Context) (stop func(), err error) {
+	t := r.Throttle
+	if t == nil {
+		t = &throttle.Throttle{Limits: func(context.Context) (throttle.Limits, error) { return throttle.Limits{Rate: r.Rate}, nil }}
+		r.Throttle = t
+	}
+	before := r.p
+	t.Report = func(s throttle.Status) {
+		err := r.change(ctx, func(p *Progress) {
+			if !p.Finished.IsZero() {
+				return
+			}
+			p.Throttled, p.Holds, p.Held = s.Why, before.Holds+s.Holds, before.Held+int64(s.Held/time.Second)
+		})
+		if err == nil { // else the next save of a chunk fails too, and ends the run
+			r.report()
+		}
+	}
+	return t.Start(ctx)
+}
+
+// change changes the progress, and saves it.
+func (r *run) change(ctx context.Context, what func(*Progress)) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	what(&r.p)
+	return r.save(ctx)
 }
 
 // save stores the progress; not even a cancelled ctx leaves it unsaved.

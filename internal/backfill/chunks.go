@@ -60,7 +60,10 @@ func (r *run) copyChunks(ctx context.Context) error {
 		})
 		group.Go(func() error {
 			for l := range ready {
-				// After a slow chunk, or an outage, all of its rows would come too late.
+				if err := r.Throttle.Hold(ctx); err != nil {
+					return err
+				}
+				// After a hold, a slow chunk, or an outage, all of its rows would come too late.
 				if time.Since(l.began) > r.NotAfter/2 {
 					var err error
 					if l, err = r.load(ctx, l.index); err != nil {
@@ -105,6 +108,9 @@ func (r *run) finish(ctx context.Context, i int, n counts) error {
 // load reads a chunk whole: its snapshot must not stay open while the target or the
 // rate limit makes it wait.
 func (r *run) load(ctx context.Context, index int) (l loaded, err error) {
+	if err := r.Throttle.Hold(ctx); err != nil {
+		return l, err
+	}
 	l.index, l.began = index, time.Now()
 	// [not-after]: before the chunk is read.
 	if l.read, err = r.Target.Now(ctx); err != nil {
@@ -135,7 +141,7 @@ func (r *run) write(ctx context.Context, l loaded) (n counts, err error) {
 	}
 	var sample []record.Key
 	for _, b := range l.blocks {
-		if err := r.throttle(ctx, b.Rows()); err != nil {
+		if err := r.Throttle.Wait(ctx, b.Rows()); err != nil {
 			return n, err
 		}
 		if err := note(r.bulkLoad(ctx, b, l.read)); err != nil {
@@ -145,7 +151,7 @@ func (r *run) write(ctx context.Context, l loaded) (n counts, err error) {
 		r.bulk.free.Put(b)
 	}
 	for batch := range slices.Chunk(l.writes, r.Batch) {
-		if err := r.throttle(ctx, len(batch)); err != nil {
+		if err := r.Throttle.Wait(ctx, len(batch)); err != nil {
 			return n, err
 		}
 		if err := note(r.apply(ctx, batch)); err != nil {
@@ -156,13 +162,6 @@ func (r *run) write(ctx context.Context, l loaded) (n counts, err error) {
 		}
 	}
 	return n, r.readBack(ctx, l.index, sample)
-}
-
-func (r *run) throttle(ctx context.Context, rows int) error {
-	if r.limiter == nil {
-		return nil
-	}
-	return r.limiter.WaitN(ctx, rows)
 }
 
 // applied counts rows of a chunk that is not finished.

@@ -26,6 +26,10 @@ type Progress struct {
 	Newer    int64          `json:"newer"`          // not written: the target had the same version or a newer one
 	Began    time.Time      `json:"began"`
 	Finished time.Time      `json:"finished,omitzero"`
+
+	Throttled string `json:"throttled,omitempty"` // why the throttle holds it now; "": it does not
+	Holds     int64  `json:"holds,omitempty"`     // times that it was held
+	Held      int64  `json:"held,omitempty"`      // seconds that it was held, up to the last change
 }
 
 // Ledger keeps a migration's backfills. backfills.Runs is the one in PostgreSQL.

@@ -49,6 +49,12 @@ func (r *run) repairStale(ctx context.Context, keys []record.Key) error {
 			items = append(items, repair.Item{Key: key})
 		}
 	}
+	if err := r.Throttle.Hold(ctx); err != nil {
+		return err
+	}
+	if err := r.Throttle.Wait(ctx, len(items)); err != nil {
+		return err
+	}
 	// [backfill-sweep]: by the repair rules, since live writes continue beside the sweep.
 	fixed, err := r.repairer.Repair(ctx, items)
 	if err != nil {

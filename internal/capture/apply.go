@@ -94,13 +94,14 @@ func (a *applier) parallel(ctx context.Context, items []item) (again []item, why
 	var parts []*part
 	var g errgroup.Group
 	g.SetLimit(a.Workers)
-	notAfter, err := a.permit(ctx)
-	if err != nil {
-		return items, err
-	}
 	for some := range slices.Chunk(items, a.Batch) {
 		p := &part{}
 		parts = append(parts, p)
+		notAfter, err := a.turn(ctx, len(some))
+		if err != nil {
+			p.left, p.why = some, err
+			continue
+		}
 		g.Go(func() error {
 			p.left, p.why = a.some(ctx, some, notAfter)
 			return nil
@@ -112,6 +113,17 @@ func (a *applier) parallel(ctx context.Context, items []item) (again []item, why
 	}
 	a.memory.keep(items, again)
 	return again, why
+}
+
+// turn waits until so many changes may be brought, and is then permit.
+func (a *applier) turn(ctx context.Context, changes int) (time.Time, error) {
+	if err := a.Throttle.Hold(ctx); err != nil {
+		return time.Time{}, err
+	}
+	if err := a.Throttle.Wait(ctx, changes); err != nil {
+		return time.Time{}, err
+	}
+	return a.permit(ctx)
 }
 
 var errNotHeld = errors.New("this process captures no longer")

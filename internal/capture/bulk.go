@@ -33,15 +33,16 @@ func (a *applier) load(ctx context.Context, states map[record.Key]change, at rec
 			items = append(items, i)
 		}
 	}
-	notAfter, err := a.permit(ctx)
-	if err != nil {
-		return err
-	}
 	var mu sync.Mutex
 	var g errgroup.Group
 	g.SetLimit(a.Workers)
 	for from := 0; from < len(whole); from += bulkRows {
 		some := whole[from:min(from+bulkRows, len(whole))]
+		notAfter, err := a.turn(ctx, len(some))
+		if err != nil {
+			_ = g.Wait()
+			return err
+		}
 		g.Go(func() error {
 			written := make([]bool, len(some))
 			if target.BulkLoad(ctx, store.BulkWrite{Block: blockOf(some), Version: at, NotAfter: notAfter}, written) != nil {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/internal/repair"
+	"github.com/stranglerfig/migrator/internal/throttle"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 	"github.com/stranglerfig/migrator/store/postgres"
@@ -34,6 +35,9 @@ type Capture struct {
 	MaxHeld  int64         // bytes of log that legacy may keep for the slot before it is given up; 0: no limit but the server's own
 	MaxShare float64       // the same as a share of the server's own limit, beyond which it would invalidate the slot; default 0.8
 
+	// Throttle makes changes wait, but while the server holds much log for the slot. nil: never.
+	Throttle *throttle.Throttle
+
 	// Report, if set, is called about once a second, and when a flush was saved, by one goroutine at a time.
 	Report func(Status)
 }
@@ -42,6 +46,10 @@ const (
 	savePeriod   = 200 * time.Millisecond
 	reportPeriod = time.Second
 )
+
+// urgentShare is the share of the log that the slot may hold from which on nothing is throttled: a slot that is
+// given up costs legacy more than a fast capture.
+const urgentShare = 0.5
 
 func (c *Capture) defaults() *Capture {
 	d := *c
@@ -208,6 +216,11 @@ func (r *run) from(ctx context.Context, p Progress) error {
 		return lostBy(ctx, fmt.Errorf("read the replication slot %s: %w", p.Slot, err), r.Legacy, p, r.system)
 	}
 	r.meter.p, r.meter.secret = p, secret
+	stop, err := r.Throttle.Start(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	out, beat := newQueue(r.Memory), make(chan struct{}, 1)
 	reader := &stream{legacy: r.Legacy, conn: r.conn, out: out, beat: beat, meter: &r.meter, limit: r.Memory, dir: r.Dir, secret: secret, p: p, decode: decoder{legacy: r.Legacy}}
 	g, gctx := errgroup.WithContext(ctx)
@@ -307,7 +320,9 @@ func (r *run) tell(ctx context.Context) error {
 func (r *run) report() {
 	r.reporting.Lock()
 	defer r.reporting.Unlock()
-	r.Report(r.meter.status(time.Now()))
+	s := r.meter.status(time.Now())
+	s.Throttle = r.Throttle.Status()
+	r.Report(s)
 }
 
 // watch looks after the slot.
@@ -325,6 +340,7 @@ func (r *run) watch(ctx context.Context, p Progress) error {
 		if limit > 0 && s.held > limit {
 			return r.giveUp(ctx, p, s.held, limit)
 		}
+		r.Throttle.Urgent(limit > 0 && float64(s.held) > urgentShare*float64(limit))
 		// On a quiet table of a busy server nothing else would let the slot advance.
 		if now := r.meter.saved(); now == at && r.meter.waiting.Load() == 0 {
 			if err := r.Legacy.Beat(ctx); err != nil {

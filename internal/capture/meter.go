@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pglogrepl"
+
+	"github.com/stranglerfig/migrator/internal/throttle"
 )
 
 // Status is what capture does now.
@@ -28,6 +30,7 @@ type Status struct {
 	Foreign   int64         // changes of other tables
 	LastError string        // of a target that fails; "" once it has recovered. It has no value of a record
 	ErrorKey  string        // hash of the key that LastError is about, under a secret of the migration; "": of none
+	Throttle  throttle.Status
 }
 
 // meter counts.

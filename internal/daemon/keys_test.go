@@ -80,6 +80,7 @@ type keyChange struct {
 //	decider   whom the state lets decide
 //	rules     the settings by which the daemon's engine, running, evaluates and moves
 //	job       the configuration of the stores that the daemon's maintainer, running, has open
+//	throttle  the limits of a backfill or a capture that runs
 //	options   what a reconcile run, or a worker, is given
 //	capture   what change capture runs with
 //	locks     how long a controller waits for locks
@@ -119,6 +120,7 @@ func keyChanges() map[string]keyChange {
 
 		"fleet.lease": {value: "40s", seen: "grant"}, "fleet.renew": {value: "1s", seen: "grant"},
 		"backfill.chunk_rows": {value: 77}, "backfill.rate": {value: 77}, "backfill.workers": {value: 7}, "backfill.lock_timeout": {value: "7s", seen: "locks"},
+		"throttle.changes": {value: 77}, "throttle.standby_lag": {value: "7s"}, "throttle.standby_mib": {value: 77}, "throttle.sessions": {value: 77}, "throttle.target_latency": {value: "7ms"},
 
 		"capture.mode": {value: "off"}, "capture.workers": {value: 7}, "capture.beat": {value: "7s"}, "capture.max_held": {value: "7GiB"}, "capture.max_share": {value: "7%"},
 
@@ -199,6 +201,8 @@ func observerOf(key string) string {
 		return "job"
 	case "capture":
 		return "capture"
+	case "throttle":
+		return "throttle"
 	case "reconcile":
 		return "options"
 	case "prometheus", "webhooks", "runbook":
@@ -387,7 +391,7 @@ func (w *keysWorld) observe(by string) []byte {
 		w.engine.tick(ctx)
 		s := w.engine.rules.Settings
 		seen = document(&migration.Config{Phases: s.Schedule, Gates: s.Gates, Triggers: s.Triggers})
-	case "job", "options", "locks", "opened", "limits", "capture":
+	case "job", "options", "locks", "opened", "limits", "throttle", "capture":
 		if by == "opened" {
 			w.maintainer.closeStores() // as after a failure
 		}
@@ -409,6 +413,10 @@ func (w *keysWorld) observe(by string) []byte {
 			c, _, err := j.Capture()
 			w.check(err)
 			seen = map[string]any{"mode": j.Config.Settings().Capture, "workers": c.Workers, "beat": c.Beat, "held": c.MaxHeld, "share": c.MaxShare}
+		case "throttle":
+			limits, err := j.Throttle(app.CaptureRate).Limits(ctx)
+			w.check(err)
+			seen = limits
 		case "locks":
 			seen = map[string]any{"lock": j.Controller(j.Config, nil).LockTimeout}
 		case "opened":
@@ -472,7 +480,7 @@ func TestEveryKeyActsWithoutRestart(t *testing.T) {
 		}
 	}
 	before := map[string][]byte{}
-	for _, by := range []string{"rules", "job", "options", "locks", "opened", "limits", "capture", "schedule", "keep", "instance", "status", "grant", "file"} {
+	for _, by := range []string{"rules", "job", "options", "locks", "opened", "limits", "throttle", "capture", "schedule", "keep", "instance", "status", "grant", "file"} {
 		before[by] = w.observe(by)
 	}
 	before["decider"] = before["status"]

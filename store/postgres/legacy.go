@@ -26,7 +26,7 @@ type Legacy struct {
 var (
 	_ store.Legacy       = (*Legacy)(nil)
 	_ store.Toucher      = (*Legacy)(nil)
-	_ store.LagReporter  = (*Legacy)(nil)
+	_ store.LoadReporter = (*Legacy)(nil)
 	_ store.ChunkLocator = (*Legacy)(nil)
 )
 

@@ -40,8 +40,9 @@ var may = rows(map[string]string{
 	"reconcile":          tool + " internal/repair internal/stats",
 	"runbook":            tool + " internal/infile internal/procgroup",
 	"internal/repair":    tool,
-	"internal/backfill":  tool + " internal/humanize internal/repair",
-	"internal/capture":   tool + " internal/pgfail internal/repair store/postgres", // its source is PostgreSQL's log
+	"internal/throttle":  "store internal/humanize internal/sleep",
+	"internal/backfill":  tool + " internal/humanize internal/repair internal/throttle",
+	"internal/capture":   tool + " internal/pgfail internal/repair internal/throttle store/postgres", // its source is PostgreSQL's log
 	"internal/control":   tool,
 	"internal/judge":     tool + " dual/telemetry internal/stats internal/stats/sketch",
 	"internal/drill":     tool + " dual internal/humanize", // its load is an instance
@@ -63,7 +64,7 @@ var may = rows(map[string]string{
 	// What the command line and the daemon share, the servers, and monitoring.
 	"internal/app": tool + " dual dual/pgfleet reconcile runbook internal/backfill internal/capture internal/control internal/drill internal/humanize internal/judge" +
 		" internal/openstore internal/schedule internal/sources internal/sqlconsole" +
-		" internal/state internal/state/backfills internal/state/captures internal/state/drills internal/state/reconciles internal/state/runbooks",
+		" internal/state internal/state/backfills internal/state/captures internal/state/drills internal/state/reconciles internal/state/runbooks internal/throttle",
 	"internal/preflight": tool + " internal/humanize internal/infile internal/state reconcile",
 	"internal/daemon": tool + " metrics reconcile internal/app internal/capture internal/control internal/judge internal/notify internal/openstore internal/schedule" +
 		" internal/server internal/state internal/state/captures internal/state/outbox internal/state/reconciles internal/statedb",
