@@ -35,14 +35,21 @@ func (b *batch) add(t *transaction, at record.Version, after Progress) {
 	if b.states == nil {
 		b.states = make(map[record.Key]versioned, len(t.states))
 	}
+	if t.single {
+		b.state(t.key, t.state, at)
+	}
 	for key, c := range t.states {
-		earlier, there := b.states[key]
-		c = c.after(earlier.change, !there)
-		b.states[key] = versioned{c, at}
-		b.size += c.size(key)
-		if there {
-			b.size -= earlier.size(key)
-		}
+		b.state(key, c, at)
+	}
+}
+
+func (b *batch) state(key record.Key, c change, at record.Version) {
+	earlier, there := b.states[key]
+	c = c.after(earlier.change, !there)
+	b.states[key] = versioned{c, at}
+	b.size += c.size(key)
+	if there {
+		b.size -= earlier.size(key)
 	}
 }
 
@@ -96,13 +103,6 @@ func (q *queue) take(ctx context.Context) (batch, error) {
 		case <-q.ready:
 		}
 	}
-}
-
-// waiting reports whether a batch is there.
-func (q *queue) waiting() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return !q.next.empty()
 }
 
 // close removes what was not taken.

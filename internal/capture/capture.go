@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -42,14 +43,15 @@ type Capture struct {
 	Report func(Status)
 }
 
-const (
-	savePeriod   = 200 * time.Millisecond
-	reportPeriod = time.Second
-)
-
 // urgentShare is the share of the log that the slot may hold from which on nothing is throttled: a slot that is
 // given up costs legacy more than a fast capture.
 const urgentShare = 0.5
+
+const (
+	savePause    = 100 * time.Millisecond // between two saves: each is a commit of the state
+	sweepPeriod  = 200 * time.Millisecond // how often it is looked whether a sweep is due
+	reportPeriod = time.Second
+)
 
 func (c *Capture) defaults() *Capture {
 	d := *c
@@ -226,7 +228,9 @@ func (r *run) from(ctx context.Context, p Progress) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return reader.run(gctx) })
 	g.Go(func() error { return answer(gctx, r.conn, r.every, beat, r.meter.saved) })
-	g.Go(func() error { return r.apply(gctx, p, out, beat) })
+	done := newLatest()
+	g.Go(func() error { return r.apply(gctx, p, out, done) })
+	g.Go(func() error { return r.save(gctx, done, beat) })
 	g.Go(func() error { return r.watch(gctx, p) })
 	g.Go(func() error { return r.tell(gctx) })
 	err = g.Wait()
@@ -242,15 +246,14 @@ func (r *run) from(ctx context.Context, p Progress) error {
 	return lostBy(ctx, err, r.Legacy, p, r.system)
 }
 
-// apply brings batches to the target, and saves how far it came.
-func (r *run) apply(ctx context.Context, p Progress, in *queue, beat chan struct{}) error {
+// apply brings batches to the target.
+func (r *run) apply(ctx context.Context, p Progress, in *queue, done *latest) error {
 	a := &applier{
 		Capture: r.Capture, meter: &r.meter, sweeps: p.Sweeps,
 		repairer: repair.Repairer{Locker: r.Legacy, Target: r.Target, NotAfter: r.NotAfter, OnAhead: r.OnAhead},
 	}
-	unsaved, last := false, time.Now()
 	for {
-		b, err := r.next(ctx, in, len(a.sweeps) > 0 || unsaved)
+		b, err := r.next(ctx, in, len(a.sweeps) > 0)
 		if err != nil {
 			return err
 		}
@@ -262,7 +265,7 @@ func (r *run) apply(ctx context.Context, p Progress, in *queue, beat chan struct
 			if err != nil {
 				return err
 			}
-			p, unsaved = b.after, true
+			p = b.after
 			r.meter.waiting.Add(-b.rows)
 			r.meter.applied.Add(b.rows)
 			if p.Fence != "" {
@@ -273,20 +276,58 @@ func (r *run) apply(ctx context.Context, p Progress, in *queue, beat chan struct
 		if err != nil {
 			return err
 		}
-		unsaved = unsaved || swept
-		if !unsaved || in.waiting() && time.Since(last) < savePeriod {
-			continue
+		if !b.empty() || swept {
+			p.Sweeps = slices.Clone(a.sweeps)
+			done.put(p)
+		}
+	}
+}
+
+// save saves how far apply came, beside the next batch: the target's work does not wait for the state's commit.
+func (r *run) save(ctx context.Context, done *latest, beat chan struct{}) error {
+	for {
+		p, err := done.take(ctx)
+		if err != nil {
+			return err
 		}
 		// [capture-progress]: only after the target has it.
-		p.Sweeps = a.sweeps
 		if err := r.Ledger.Save(ctx, p); err != nil {
 			return fmt.Errorf("save how far capture came: %w", err)
 		}
 		r.meter.set(func() { r.meter.p = p })
-		unsaved, last = false, time.Now()
 		signal(beat)
 		r.report()
+		if err := sleep.For(ctx, savePause); err != nil {
+			return err
+		}
 	}
+}
+
+// latest has the newest progress of those that are not saved yet.
+type latest struct {
+	mu    sync.Mutex
+	p     Progress
+	there chan struct{}
+}
+
+func newLatest() *latest { return &latest{there: make(chan struct{}, 1)} }
+
+func (l *latest) put(p Progress) {
+	l.mu.Lock()
+	l.p = p
+	l.mu.Unlock()
+	signal(l.there)
+}
+
+func (l *latest) take(ctx context.Context) (Progress, error) {
+	select {
+	case <-ctx.Done():
+		return Progress{}, ctx.Err()
+	case <-l.there:
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.p, nil
 }
 
 // next waits for a batch; for a short time if there is other work.
@@ -294,7 +335,7 @@ func (r *run) next(ctx context.Context, in *queue, briefly bool) (batch, error) 
 	if !briefly {
 		return in.take(ctx)
 	}
-	wait, cancel := context.WithTimeout(ctx, savePeriod)
+	wait, cancel := context.WithTimeout(ctx, sweepPeriod)
 	defer cancel()
 	b, err := in.take(wait)
 	if err != nil && ctx.Err() == nil {

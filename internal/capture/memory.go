@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"strings"
 	"sync"
 
 	"github.com/stranglerfig/migrator/record"
@@ -62,7 +63,8 @@ func (m *memory) keep(items, again []item) {
 		if m.young == nil {
 			m.young = map[record.Key]record.Version{}
 		}
-		m.young[i.key] = i.version
+		// A key is a part of its row's text, and would keep the large values in memory too.
+		m.young[record.Key(strings.Clone(string(i.key)))] = i.version
 	}
 }
 

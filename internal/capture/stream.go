@@ -33,6 +33,7 @@ type stream struct {
 	row       rowChange
 	relations map[uint32]*relation // nil: of another table
 	open      *transaction         // that is being read
+	spare     *transaction         // that was handed over, to be used again
 }
 
 // run reads until ctx ends, or the stream does.
@@ -111,16 +112,30 @@ func (s *stream) logged(ctx context.Context, data []byte) error {
 	case pglogrepl.MessageTypeOrigin, pglogrepl.MessageTypeType:
 		return nil
 	}
+	switch pglogrepl.MessageType(data[0]) {
+	case pglogrepl.MessageTypeBegin:
+		commit, at, ok := readBegin(data[1:])
+		if !ok || s.open != nil {
+			return errWire
+		}
+		if s.open, s.spare = s.spare, nil; s.open == nil {
+			s.open = &transaction{limit: s.limit, dir: s.dir}
+		}
+		s.open.reset(commit, at)
+		return nil
+	case pglogrepl.MessageTypeCommit:
+		commit, end, at, ok := readCommit(data[1:])
+		if !ok || s.open == nil || commit != s.open.commit {
+			return errWire
+		}
+		t := s.open
+		s.open = nil
+		t.end, t.at = end, at
+		return s.commit(ctx, t)
+	}
 	parsed, err := pglogrepl.Parse(data)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errWire, err)
-	}
-	if begin, ok := parsed.(*pglogrepl.BeginMessage); ok {
-		if s.open != nil {
-			return errWire
-		}
-		s.open = &transaction{commit: begin.FinalLSN, at: begin.CommitTime, limit: s.limit, dir: s.dir}
-		return nil
 	}
 	if m, ok := parsed.(*pglogrepl.RelationMessage); ok {
 		return s.describe(ctx, m)
@@ -129,15 +144,6 @@ func (s *stream) logged(ctx context.Context, data []byte) error {
 		return errWire
 	}
 	switch m := parsed.(type) {
-	case *pglogrepl.CommitMessage:
-		t := s.open
-		s.open = nil
-		t.end, t.at = m.TransactionEndLSN, m.CommitTime
-		if m.CommitLSN != t.commit {
-			t.close()
-			return errWire
-		}
-		return s.commit(ctx, t)
 	case *pglogrepl.TruncateMessage:
 		return s.truncate(ctx, m)
 	case *pglogrepl.LogicalDecodingMessage:
@@ -308,7 +314,14 @@ func (s *stream) commit(ctx context.Context, t *transaction) error {
 		}
 	}
 	s.meter.read(t)
-	return s.out.put(ctx, t, at, s.p)
+	if err := s.out.put(ctx, t, at, s.p); err != nil {
+		t.close()
+		return err
+	}
+	if !t.heavy() {
+		s.spare = t // the queue has copied its states
+	}
+	return nil
 }
 
 // answer tells the server, from a goroutine of its own, how far the target has the changes: while a long apply

@@ -20,7 +20,10 @@ type transaction struct {
 	at     time.Time     // when it was committed, by legacy's clock
 
 	changes   int64                 // rows that it has changed
-	states    map[record.Key]change // nil after it was spilled
+	single    bool                  // it has one key so far, as most transactions, and no map: key and state
+	key       record.Key            //
+	state     change                //
+	states    map[record.Key]change // of all keys, if there are several; nil after it was spilled
 	size      int                   // of states, about
 	spilled   *spill                // the states, where they are too many for memory
 	truncated bool                  // the table was truncated; states are what came after it
@@ -37,12 +40,21 @@ func (t *transaction) add(key record.Key, c change) error {
 	if t.spilled != nil {
 		return t.spilled.write(key, c)
 	}
-	if t.states == nil {
-		t.states = map[record.Key]change{}
+	var earlier change
+	there := false
+	switch {
+	case !t.single && len(t.states) == 0:
+		t.single, t.key, t.state = true, key, c
+	case t.single && t.key == key:
+		earlier, there = t.state, true
+		c = c.after(earlier, false)
+		t.state = c
+	default:
+		t.several()
+		earlier, there = t.states[key]
+		c = c.after(earlier, !there)
+		t.states[key] = c
 	}
-	earlier, there := t.states[key]
-	c = c.after(earlier, !there)
-	t.states[key] = c
 	t.size += c.size(key)
 	if there {
 		t.size -= earlier.size(key)
@@ -50,6 +62,7 @@ func (t *transaction) add(key record.Key, c change) error {
 	if t.size <= t.limit {
 		return nil
 	}
+	t.several()
 	t.spilled = newSpill(t.dir, t.level)
 	for key, c := range t.states {
 		if err := t.spilled.write(key, c); err != nil {
@@ -60,13 +73,37 @@ func (t *transaction) add(key record.Key, c change) error {
 	return nil
 }
 
+// several puts a single state into the map.
+func (t *transaction) several() {
+	if t.states == nil {
+		t.states = map[record.Key]change{}
+	}
+	if t.single {
+		t.states[t.key] = t.state
+		t.single, t.key, t.state = false, "", change{}
+	}
+}
+
+// reusableKeys is how large a map may be that is used again: clearing it costs what it has held.
+const reusableKeys = 64
+
+// reset makes the transaction that of the next BEGIN. Its states must have been handed over.
+func (t *transaction) reset(commit pglogrepl.LSN, at time.Time) {
+	states := t.states
+	if len(states) > reusableKeys {
+		states = nil
+	}
+	clear(states)
+	*t = transaction{commit: commit, at: at, limit: t.limit, dir: t.dir, states: states}
+}
+
 // truncate forgets what came before it: those rows are gone.
 func (t *transaction) truncate() {
 	t.changes++
 	t.truncated, t.partly = true, false
 	t.close()
 	clear(t.states)
-	t.size = 0
+	t.single, t.key, t.state, t.size = false, "", change{}, 0
 }
 
 // heavy reports whether the transaction is applied by itself.
@@ -88,6 +125,7 @@ func (t *transaction) each(yield func(map[record.Key]change) error) error {
 	if t.spilled != nil {
 		return t.spilled.each(t.limit, yield)
 	}
+	t.several()
 	if len(t.states) == 0 {
 		return nil
 	}

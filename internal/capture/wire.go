@@ -3,6 +3,9 @@ package capture
 import (
 	"encoding/binary"
 	"errors"
+	"time"
+
+	"github.com/jackc/pglogrepl"
 )
 
 // errWire is a message of another form than the protocol's.
@@ -71,6 +74,29 @@ func (m *rowChange) read(kind byte, in []byte) error {
 		return err
 	}
 	return atEnd(in)
+}
+
+// readBegin decodes a transaction's first message: where its commit record begins, and when that was written.
+func readBegin(in []byte) (commit pglogrepl.LSN, at time.Time, ok bool) {
+	if len(in) != 20 {
+		return 0, at, false
+	}
+	return pglogrepl.LSN(binary.BigEndian.Uint64(in)), timeOf(in[8:]), true
+}
+
+// readCommit decodes its last one: also where that record ends.
+func readCommit(in []byte) (commit, end pglogrepl.LSN, at time.Time, ok bool) {
+	if len(in) != 25 {
+		return 0, 0, at, false
+	}
+	return pglogrepl.LSN(binary.BigEndian.Uint64(in[1:])), pglogrepl.LSN(binary.BigEndian.Uint64(in[9:])), timeOf(in[17:]), true
+}
+
+// epoch is the zero of the server's times.
+var epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
+
+func timeOf(in []byte) time.Time {
+	return time.UnixMicro(epoch + int64(binary.BigEndian.Uint64(in)))
 }
 
 func atEnd(in []byte) error {

@@ -36,7 +36,10 @@ func (t *Target) Apply(ctx context.Context, writes []store.Write) ([]store.Resul
 	answered := len(commands) == 0
 	for n, c := range commands {
 		r := &results[places[n]]
-		if c.err == nil {
+		switch {
+		case c.result.Outcome != "":
+			*r = c.result
+		case c.err == nil:
 			c.err = outcome(r, c.value)
 		}
 		if c.err == nil || isReply(c.err) {

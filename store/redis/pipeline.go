@@ -9,6 +9,8 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/stranglerfig/migrator/store"
 )
 
 const (
@@ -32,8 +34,9 @@ type command struct {
 	size   int  // rough number of bytes
 	once   bool // never sent again if it may have run: a condition would refuse its own effect
 
-	value any
-	err   error
+	result store.Result // of a write that was sent raw; its outcome is "" for others
+	value  any
+	err    error
 
 	needsEval bool   // send the script's text: the server does not know the script
 	ask       string // address of the master that the slot is moving to
@@ -129,6 +132,9 @@ func (t *Target) round(ctx context.Context, commands []*command) {
 		return
 	}
 	if t.cluster == nil {
+		if single, ok := t.client.(*goredis.Client); ok {
+			commands = t.raw(ctx, single, commands)
+		}
 		pipelines(ctx, t.client, commands)
 		return
 	}
@@ -146,7 +152,7 @@ func (t *Target) round(ctx context.Context, commands []*command) {
 	}
 	var wg sync.WaitGroup
 	for client, group := range groups {
-		wg.Go(func() { pipelines(ctx, client, group) })
+		wg.Go(func() { pipelines(ctx, client, t.raw(ctx, client, group)) })
 	}
 	wg.Wait()
 }

@@ -65,6 +65,8 @@ elseif expires ~= '' then
 else
   write(owner)
   redis.call('PERSIST', KEYS[1])
-  redis.call('UNLINK', KEYS[2])
+  if remembered then -- of whatever type
+    redis.call('UNLINK', KEYS[2])
+  end
 end
 return {'applied', version}
