@@ -88,45 +88,60 @@ func (r *journalRepairer) repair(ctx context.Context, passes int) (int64, error)
 }
 
 // pass goes through the journal once, of which before keys have been cleared. why is one key's failure.
+// A page leaves the journal while the next one is repaired.
 func (r *journalRepairer) pass(ctx context.Context, before int64) (cleared, left int64, why, err error) {
 	after := record.Key("")
-	for {
-		if err := r.wait(ctx); err != nil {
-			return cleared, left, nil, err
+	clearing := func() error { return nil } // waits for the page before
+	for more := true; more; {
+		if err = r.wait(ctx); err != nil {
+			break
 		}
-		page, err := readJournal(ctx, r.ledger, after)
+		var page, repaired []JournaledKey
+		if page, err = readJournal(ctx, r.ledger, after); err != nil || len(page) == 0 {
+			break
+		}
+		after, more = page[len(page)-1].Key, len(page) == journalPage
+		var failed error
+		if repaired, failed, err = r.repairPage(ctx, page); err == nil {
+			err = r.sameTarget(ctx)
+		}
 		if err != nil {
-			return cleared, left, nil, err
-		}
-		if len(page) == 0 {
-			return cleared, left, why, nil
-		}
-		after = page[len(page)-1].Key
-		repaired, failed, err := r.repairPage(ctx, page)
-		if err != nil {
-			return cleared, left, nil, err
+			break
 		}
 		if failed != nil {
 			why = failed
 		}
-		if err := r.sameTarget(ctx); err != nil {
+		if err = clearing(); err != nil {
 			return cleared, left, nil, err
 		}
-		// [journal-changes]: they have the counts from before the repair: a key that was
-		// journaled during it stays.
-		n, err := r.ledger.Clear(ctx, repaired)
-		if err != nil {
-			return cleared, left, nil, fmt.Errorf("clear the journal: %w", err)
-		}
-		failpoint.Here("reconcile.journal.cleared")
-		cleared, left = cleared+n, left+int64(len(page))-n
-		if r.report != nil {
-			r.report(before+cleared, r.length)
-		}
-		if len(page) < journalPage {
-			return cleared, left, why, nil
+		done := make(chan error, 1)
+		go func() {
+			// [journal-changes]: they have the counts from before the repair: a key that was
+			// journaled during it stays.
+			n, err := r.ledger.Clear(ctx, repaired)
+			if err == nil {
+				failpoint.Here("reconcile.journal.cleared")
+				cleared, left = cleared+n, left+int64(len(page))-n
+				if r.report != nil {
+					r.report(before+cleared, r.length)
+				}
+			}
+			done <- err
+		}()
+		clearing = func() error {
+			if err := <-done; err != nil {
+				return fmt.Errorf("clear the journal: %w", err)
+			}
+			return nil
 		}
 	}
+	if last := clearing(); err == nil {
+		err = last
+	}
+	if err != nil {
+		why = nil
+	}
+	return cleared, left, why, err
 }
 
 // repairPage returns the repaired keys of a page, and one key's failure.

@@ -9,9 +9,11 @@ import (
 type codec interface {
 	// kind is the type of the Redis key, as TYPE reports it.
 	kind() string
-	// appendWrite appends the arguments of the format's script for a record; r is nil for
-	// a deleted one. The error names a field whose value the format can't hold.
-	appendWrite(args []any, version []byte, r record.Record) ([]any, error)
+	// shared is the format's argument of apply.lua for all records of a call.
+	shared() string
+	// appendRecord appends the arguments for a record. The error names a field whose
+	// value the format can't hold.
+	appendRecord(args []any, version []byte, r record.Record) ([]any, error)
 	// read is the command that reads a record without its sidecar.
 	read(key string) []any
 	// fields are the arguments with which look.lua reads the record.

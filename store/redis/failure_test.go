@@ -204,3 +204,69 @@ func TestScanDetectsRestart(t *testing.T) {
 }
 
 var _ io.Closer = (*Target)(nil)
+
+// TestWritesOfACallFailByThemselves: one script call has many writes, and each has its own outcome.
+func TestWritesOfACallFailByThemselves(t *testing.T) {
+	t.Parallel()
+	for _, format := range formats {
+		server := testenv.Redis(t)
+		schema := storetest.Simple()
+		m := testConfig(format, "p", schema, storetest.TargetOptions{})
+		target := open(t, m, server.URL(), schema)
+		applied(t, target, write(1, 5), write(3, 5), write(4, 5))
+		conditional := write(4, 6)
+		conditional.Only = new(version(5))
+		want := func(of *Target, prefix string, writes []store.Write, outcomes ...store.Outcome) {
+			t.Helper()
+			results, err := of.Apply(t.Context(), writes)
+			ok(t, err)
+			for i, r := range results {
+				if refused := goredis.HasErrorPrefix(r.Err, prefix); r.Outcome != outcomes[i] || refused != (outcomes[i] == "") || (r.Err != nil) != refused {
+					t.Errorf("%s, %s: write %d: %+v, want %q", format, prefix, i, r, outcomes[i])
+				}
+			}
+		}
+		// The server refuses a write of memory, and what writes none goes on: behind the refused one, and before it.
+		ok(t, target.client.ConfigSet(t.Context(), "maxmemory", "1").Err())
+		want(target, "OOM", []store.Write{write(1, 4), write(2, 5), write(3, 4)}, store.Older, "", store.Older)
+		want(target, "OOM", []store.Write{write(2, 5), write(3, 4)}, "", store.Older)
+		ok(t, target.client.ConfigSet(t.Context(), "maxmemory", "0").Err())
+		// The server refuses a whole call for one of its keys.
+		name, err := target.template.Render(write(2, 1).Key)
+		ok(t, err)
+		var others []any
+		for _, id := range []int{1, 3, 4} {
+			other, err := target.template.Render(write(id, 1).Key)
+			ok(t, err)
+			others = append(others, "~"+other)
+		}
+		ok(t, target.client.Do(t.Context(), append([]any{"acl", "setuser", "some", "on", ">s3cret", "+@all", "~migrator:v:*"}, others...)...).Err())
+		some := open(t, m, "redis://some:s3cret@"+server.Addr(), schema)
+		want(some, "NOPERM", []store.Write{write(1, 6), conditional, write(2, 6), write(3, 6)},
+			store.Applied, store.Applied, "", store.Applied)
+		for id, lsn := range map[int]int{1: 6, 3: 6, 4: 6} {
+			if e := entry(t, target, id); e.Version != version(lsn) {
+				t.Errorf("%s: record %d: %+v", format, id, e)
+			}
+		}
+		if n := target.client.Exists(t.Context(), name).Val(); n != 0 {
+			t.Errorf("%s: the refused write was made", format)
+		}
+	}
+}
+
+// TestOneKeyTwiceInABatch: both writes are made, in their order.
+func TestOneKeyTwiceInABatch(t *testing.T) {
+	t.Parallel()
+	schema := storetest.Simple()
+	target := open(t, testConfig("hash", "p", schema, storetest.TargetOptions{}), testenv.RedisURL(t), schema)
+	conditional := write(1, 4)
+	conditional.Only = new(version(2))
+	results, err := target.Apply(t.Context(), []store.Write{write(1, 2), write(1, 1), conditional, write(2, 1), write(1, 3)})
+	ok(t, err)
+	for i, want := range []store.Outcome{store.Applied, store.Older, store.Applied, store.Applied, store.Older} {
+		if results[i].Err != nil || results[i].Outcome != want {
+			t.Errorf("write %d: %+v, want %s", i, results[i], want)
+		}
+	}
+}

@@ -24,8 +24,9 @@ func newHashCodec(_ *record.Schema, names []string, reserved string) *hashCodec 
 
 func (c *hashCodec) kind() string { return "hash" }
 
-func (c *hashCodec) appendWrite(args []any, _ []byte, r record.Record) ([]any, error) {
-	args = append(args, c.reserved)
+func (c *hashCodec) shared() string { return c.reserved }
+
+func (c *hashCodec) appendRecord(args []any, _ []byte, r record.Record) ([]any, error) {
 	for i := range r {
 		if r[i].State == record.Present {
 			args = append(args, c.names[i], r[i].Text)

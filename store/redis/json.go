@@ -58,11 +58,9 @@ func (c *jsonCodec) read(key string) []any { return []any{"get", key} }
 
 func (c *jsonCodec) fields() []any { return nil }
 
-func (c *jsonCodec) appendWrite(args []any, version []byte, r record.Record) ([]any, error) {
-	args = append(args, c.head)
-	if r == nil {
-		return args, nil
-	}
+func (c *jsonCodec) shared() string { return c.head }
+
+func (c *jsonCodec) appendRecord(args []any, version []byte, r record.Record) ([]any, error) {
 	doc, err := c.encode(nil, version, r)
 	if err != nil {
 		return nil, err

@@ -9,8 +9,6 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
-
-	"github.com/stranglerfig/migrator/store"
 )
 
 const (
@@ -34,9 +32,8 @@ type command struct {
 	size   int  // rough number of bytes
 	once   bool // never sent again if it may have run: a condition would refuse its own effect
 
-	result store.Result // of a write that was sent raw; its outcome is "" for others
-	value  any
-	err    error
+	value any
+	err   error
 
 	needsEval bool   // send the script's text: the server does not know the script
 	ask       string // address of the master that the slot is moving to
@@ -132,9 +129,6 @@ func (t *Target) round(ctx context.Context, commands []*command) {
 		return
 	}
 	if t.cluster == nil {
-		if single, ok := t.client.(*goredis.Client); ok {
-			commands = t.raw(ctx, single, commands)
-		}
 		pipelines(ctx, t.client, commands)
 		return
 	}
@@ -152,7 +146,7 @@ func (t *Target) round(ctx context.Context, commands []*command) {
 	}
 	var wg sync.WaitGroup
 	for client, group := range groups {
-		wg.Go(func() { pipelines(ctx, client, t.raw(ctx, client, group)) })
+		wg.Go(func() { pipelines(ctx, client, group) })
 	}
 	wg.Wait()
 }

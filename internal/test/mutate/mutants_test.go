@@ -35,13 +35,13 @@ LANGUAGE sql IMMUTABLE`,
 	{
 		rule: "newer-only", what: "the script applies older writes",
 		file: "store/redis/scripts/apply.lua",
-		old: `  return {'older', current}
-end
+		old: `    return 'older', current
+  end
 
-local now`,
-		new: `end
+  local function remember`,
+		new: `  end
 
-local now`,
+  local function remember`,
 		pkg: "store/redis", run: "^TestConformance$",
 	},
 	{
@@ -96,15 +96,15 @@ local now`,
 	{
 		rule: "tombstone", what: "a delete leaves no version",
 		file: "store/redis/scripts/apply.lua",
-		old: `  redis.call('UNLINK', KEYS[1])
-  remember()`,
-		new: "  redis.call('UNLINK', KEYS[1])",
+		old: `    redis.call('UNLINK', key)
+    remember()`,
+		new: "    redis.call('UNLINK', key)",
 		pkg: "store/redis", run: "^TestConformance$",
 	},
 	{
 		rule: "expiry-version", what: "the version expires with its record",
 		file: "store/redis/scripts/apply.lua",
-		old: `    from = tonumber(expires)
+		old: `      from = tonumber(expires)
 `,
 		new: "",
 		pkg: "store/redis", run: "^TestExpiryIsARedisExpiry$",
