@@ -18,8 +18,10 @@ import (
 func (f *Fleet) Fault(ctx context.Context, lease string, report dual.FaultReport) (dual.Fault, error) {
 	var stored string
 	var remaining int64
-	err := f.pool.QueryRow(ctx, `SELECT * FROM migrator.report_fault($1, $2, $3, $4, $5, $6)`,
-		f.migration, lease, report.ID, int64(report.Executed), max(report.FirstAge, 0).Microseconds(), report.Over).Scan(&stored, &remaining)
+	err := f.with(ctx, background, func(q sender) error {
+		return q.QueryRow(ctx, `SELECT * FROM migrator.report_fault($1, $2, $3, $4, $5, $6)`,
+			f.migration, lease, report.ID, int64(report.Executed), max(report.FirstAge, 0).Microseconds(), report.Over).Scan(&stored, &remaining)
+	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return dual.Fault{}, nil

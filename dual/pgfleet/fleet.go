@@ -36,6 +36,7 @@ type Fleet struct {
 	migration string
 	options   Options
 	owned     bool
+	lender    lender
 	instance  atomic.Pointer[string] // that joined last
 }
 
@@ -62,6 +63,7 @@ func Open(ctx context.Context, url, migration string, o Options) (*Fleet, error)
 	if err != nil {
 		return nil, err
 	}
+	cfg.MaxConnIdleTime, cfg.HealthCheckPeriod = idleAfter, idleAfter/2
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the state database: %w", err)
@@ -80,28 +82,36 @@ func (f *Fleet) Close() {
 // trip: an application that freezes between two statements would keep the migration's row
 // locked, and so block every rollback, for as long as it is frozen. The function returns no row
 // for a migration that there is not.
-func (f *Fleet) oneTrip(ctx context.Context, call string, args []any, to ...any) error {
+func (f *Fleet) oneTrip(ctx context.Context, wait time.Duration, call string, args []any, to ...any) error {
 	found := false
-	b := &pgx.Batch{}
-	// [journal-serial], [join-locked], [return-journal]: the function takes the turnstile, then the row in
-	// share mode: migrator.enter. What it reads after that must be of after that.
-	b.Queue(`BEGIN ISOLATION LEVEL READ COMMITTED`)
-	b.Queue(call, args...).Query(func(rows pgx.Rows) error {
-		if found = rows.Next(); !found {
-			return rows.Err()
-		}
-		return rows.Scan(to...)
+	err := f.with(ctx, wait, func(q sender) error {
+		found = false
+		return q.SendBatch(ctx, transaction(call, args, to, &found)).Close()
 	})
-	b.Queue(`COMMIT`)
-	// BEGIN and COMMIT are in the batch: on any failure the server releases the row without
-	// another message from this process.
-	if err := f.pool.SendBatch(ctx, b).Close(); err != nil {
+	if err != nil {
 		return explain(err)
 	}
 	if !found {
 		return f.unknown(ctx)
 	}
 	return nil
+}
+
+func transaction(call string, args, to []any, found *bool) *pgx.Batch {
+	b := &pgx.Batch{}
+	// [journal-serial], [join-locked], [return-journal]: the function takes the turnstile, then the row in
+	// share mode: migrator.enter. What it reads after that must be of after that.
+	b.Queue(`BEGIN ISOLATION LEVEL READ COMMITTED`)
+	b.Queue(call, args...).Query(func(rows pgx.Rows) error {
+		if *found = rows.Next(); !*found {
+			return rows.Err()
+		}
+		return rows.Scan(to...)
+	})
+	// BEGIN and COMMIT are in the batch: on any failure the server releases the row without
+	// another message from this process.
+	b.Queue(`COMMIT`)
+	return b
 }
 
 // explain is statedb.Explain, for a role that is granted as an application's.
@@ -196,7 +206,7 @@ func (f *Fleet) Join(ctx context.Context, identity dual.Identity) (dual.Grant, e
 	moves := statedb.CleanText(identity.Moves)
 	l := lease{grant: &g}
 	// [rejoin-epoch], [superseded-counts], [unclean-mark], [join-described]: in the function.
-	err = f.oneTrip(ctx, `SELECT * FROM migrator.join_fleet($1, $2, $3, $4, $5, $6, $7)`,
+	err = f.oneTrip(ctx, foreground, `SELECT * FROM migrator.join_fleet($1, $2, $3, $4, $5, $6, $7)`,
 		[]any{f.migration, g.Lease, statedb.CleanText(identity.Instance), statedb.CleanText(identity.About), length, identity.Previous, moves}, l.columns()...)
 	if statedb.IsOtherMoves(err) {
 		return dual.Grant{}, hint.Errorf(otherMovesHint(moves), "%w: %w", dual.ErrOtherMoves, err)
@@ -292,7 +302,7 @@ func (f *Fleet) Renew(ctx context.Context, id string, acknowledged int64) (dual.
 	g := dual.Grant{Lease: id}
 	l := lease{grant: &g}
 	// [lease-final]: in the function: a lease that has ended, or expired, is not renewed.
-	err = f.oneTrip(ctx, `SELECT * FROM migrator.renew_lease($1, $2, $3, $4)`, []any{f.migration, id, acknowledged, length},
+	err = f.oneTrip(ctx, background, `SELECT * FROM migrator.renew_lease($1, $2, $3, $4)`, []any{f.migration, id, acknowledged, length},
 		append(l.columns(), &l.instance, &l.moves, &l.unsettled)...)
 	switch {
 	case err != nil:
@@ -302,7 +312,7 @@ func (f *Fleet) Renew(ctx context.Context, id string, acknowledged int64) (dual.
 	case l.unsettled:
 		failpoint.Here("state.renew.acknowledged")
 		// After the commit, so that of two instances which acknowledge at once one sees both.
-		statedb.MarkSettled(ctx, f.pool, f.migration)
+		f.markSettled(ctx)
 	}
 	g.Instance = *l.instance
 	f.fill(&l)
@@ -316,14 +326,24 @@ func (f *Fleet) Renew(ctx context.Context, id string, acknowledged int64) (dual.
 func (f *Fleet) Leave(ctx context.Context, lease string) error {
 	changed := false
 	// [leave-drained]: in the function.
-	if err := f.pool.QueryRow(ctx, `SELECT migrator.leave_fleet($1, $2)`, f.migration, lease).Scan(&changed); err != nil {
+	err := f.with(ctx, foreground, func(q sender) error {
+		return q.QueryRow(ctx, `SELECT migrator.leave_fleet($1, $2)`, f.migration, lease).Scan(&changed)
+	})
+	if err != nil {
 		return explain(err)
 	}
 	if changed {
 		failpoint.Here("state.leave.committed")
-		statedb.MarkSettled(ctx, f.pool, f.migration)
+		f.markSettled(ctx)
 	}
 	return nil
+}
+
+func (f *Fleet) markSettled(ctx context.Context) {
+	_ = f.with(ctx, foreground, func(q sender) error {
+		statedb.MarkSettled(ctx, q, f.migration)
+		return nil
+	})
 }
 
 // route reads the present route, and those that instances may be on.

@@ -19,7 +19,7 @@ func (f *Fleet) Journal(ctx context.Context, entries []dual.JournalEntry) (dual.
 	var at phases.Route
 	var live liveRoutes
 	// [journal-held], [journal-version], [journal-changes], [no-journal-fails]: in the function.
-	err := f.oneTrip(ctx, `SELECT * FROM migrator.journal_keys($1, $2, $3, $4, $5)`, []any{f.migration, rows.keys, rows.versions, rows.changes, rows.reasons},
+	err := f.oneTrip(ctx, foreground, `SELECT * FROM migrator.journal_keys($1, $2, $3, $4, $5)`, []any{f.migration, rows.keys, rows.versions, rows.changes, rows.reasons},
 		&at.Phase, &at.Percent, &at.Epoch, statedb.ScanShadow(&at.Shadow), &live.phases, &live.percents)
 	if err != nil {
 		return dual.JournalResult{}, err
@@ -33,7 +33,9 @@ func (f *Fleet) Journal(ctx context.Context, entries []dual.JournalEntry) (dual.
 
 // HasJournaled implements dual.JournalReader.
 func (f *Fleet) HasJournaled(ctx context.Context, key record.Key) (has bool, err error) {
-	err = f.pool.QueryRow(ctx, `SELECT migrator.has_journaled($1, $2)`, f.migration, []byte(key)).Scan(&has)
+	err = f.with(ctx, background, func(q sender) error {
+		return q.QueryRow(ctx, `SELECT migrator.has_journaled($1, $2)`, f.migration, []byte(key)).Scan(&has)
+	})
 	return has, explain(err)
 }
 

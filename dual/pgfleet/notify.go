@@ -19,7 +19,7 @@ const (
 )
 
 // Notifications listens, on its own connection, for new epochs of the migration, and
-// reconnects whenever that connection fails. After each connect it notifies of the
+// reconnects whenever that connection fails. The connection serves other calls too. After each connect it notifies of the
 // present epoch, since one may have been missed meanwhile. It returns ctx's error.
 func (f *Fleet) Notifications(ctx context.Context, notify func(epoch int64)) error {
 	wait := reconnectFirst
@@ -62,6 +62,8 @@ func (f *Fleet) listen(ctx context.Context, notify func(epoch int64)) {
 	if present, _, err := f.route(ctx, conn); err == nil {
 		notify(present.Epoch)
 	}
+	f.lender.listens(1)
+	defer f.lender.listens(-1)
 	for {
 		epoch, err := f.next(ctx, conn)
 		if err != nil {
@@ -74,11 +76,9 @@ func (f *Fleet) listen(ctx context.Context, notify func(epoch int64)) {
 }
 
 // next returns the epoch of a notification. It returns 0 for a notification of another
-// migration, and for a silence after which a ping succeeded.
+// migration, for a silence after which a ping succeeded, and after a call of this session.
 func (f *Fleet) next(ctx context.Context, conn *pgx.Conn) (int64, error) {
-	waiting, cancel := context.WithTimeout(ctx, pingAfter)
-	defer cancel()
-	n, err := conn.WaitForNotification(waiting)
+	n, err := f.notification(ctx, conn)
 	if err != nil {
 		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) || conn.IsClosed() {
 			return 0, err
@@ -86,6 +86,9 @@ func (f *Fleet) next(ctx context.Context, conn *pgx.Conn) (int64, error) {
 		ping, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
 		return 0, conn.Ping(ping)
+	}
+	if n == nil {
+		return 0, nil
 	}
 	var payload struct {
 		Migration string `json:"migration"`

@@ -22,7 +22,7 @@ const codeTargetLost = "MG012"
 func (f *Fleet) Return(ctx context.Context, epoch int64, keys []record.Key) error {
 	var at phases.Route
 	// [mark-lost], [return-journal]: in the function.
-	err := f.oneTrip(ctx, `SELECT * FROM migrator.return_keys($1, $2, $3)`, []any{f.migration, epoch, statedb.KeyBytes(keys)},
+	err := f.oneTrip(ctx, foreground, `SELECT * FROM migrator.return_keys($1, $2, $3)`, []any{f.migration, epoch, statedb.KeyBytes(keys)},
 		&at.Phase, &at.Percent, &at.Epoch, statedb.ScanShadow(&at.Shadow))
 	var pg *pgconn.PgError
 	switch {

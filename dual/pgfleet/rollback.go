@@ -28,7 +28,7 @@ func (f *Fleet) RollBack(ctx context.Context, epoch int64, reason string) error 
 		percent *int32
 		epoch   *int64
 	}
-	err = f.oneTrip(ctx, `SELECT * FROM migrator.take_reads_back($1, $2, $3)`, []any{f.migration, epoch, statedb.CleanText(reason)},
+	err = f.oneTrip(ctx, foreground, `SELECT * FROM migrator.take_reads_back($1, $2, $3)`, []any{f.migration, epoch, statedb.CleanText(reason)},
 		&present.Phase, &present.Percent, &present.Epoch, &undone, &held.phase, &held.percent, &held.epoch)
 	switch {
 	case err != nil:
@@ -42,7 +42,7 @@ func (f *Fleet) RollBack(ctx context.Context, epoch int64, reason string) error 
 		return fmt.Errorf("%w: it is at %s", dual.ErrRouteMoved, present)
 	}
 	failpoint.Here("state.rescue.committed")
-	statedb.MarkSettled(ctx, f.pool, f.migration)
+	f.markSettled(ctx)
 	return nil
 }
 

@@ -57,8 +57,10 @@ func (f *Fleet) observe(ctx context.Context, lease string, windows []telemetry.W
 		counts = append(counts, packed)
 	}
 	known := false
-	err := f.pool.QueryRow(ctx, `SELECT migrator.observe($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
-		f.migration, lease, incarnations, sequences, instances, epochs, hashes, ages, lengths, discarded, counts).Scan(&known)
+	err := f.with(ctx, background, func(q sender) error {
+		return q.QueryRow(ctx, `SELECT migrator.observe($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+			f.migration, lease, incarnations, sequences, instances, epochs, hashes, ages, lengths, discarded, counts).Scan(&known)
+	})
 	switch {
 	case err != nil:
 		return explain(err)

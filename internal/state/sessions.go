@@ -14,7 +14,7 @@ type Sessions struct {
 	Daemons   int // leaders and standbys
 }
 
-// Sessions that one of them has: an instance listens on one and renews on another; a daemon has one for its
+// Sessions that one of them has: an instance has one at rest and another one while it is busy; a daemon has one for its
 // leaderships and four for the rest. Operators run three commands at once, of four sessions at most.
 const (
 	InstanceSessions = 2

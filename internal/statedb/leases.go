@@ -3,8 +3,6 @@ package statedb
 import (
 	"context"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -35,6 +33,6 @@ const MayHaveLostWritesSQL = `EXISTS (SELECT FROM migrator.epochs e WHERE e.migr
 // transaction that may have settled it: of two instances that acknowledge at once,
 // the one that commits last then sees both. No decision rests on the record, so a
 // failure to write it is ignored; the next renewal writes it.
-func MarkSettled(ctx context.Context, pool *pgxpool.Pool, migration string) {
-	_, _ = pool.Exec(ctx, `SELECT migrator.settle($1)`, migration)
+func MarkSettled(ctx context.Context, q Querier, migration string) {
+	_, _ = q.Exec(ctx, `SELECT migrator.settle($1)`, migration)
 }
