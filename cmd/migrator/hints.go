@@ -16,6 +16,7 @@ func commandLines() map[hint.Action]string {
 		hint.Init:                "migrator init",
 		hint.GrantOperator:       "migrator init --grant-operator {role}",
 		hint.GrantApplication:    "migrator init --grant-application {role}",
+		hint.GrantServer:         "migrator init --grant-server {role}",
 		hint.SetStateURL:         "export MIGRATOR_STATE_URL=postgres://user@host/database",
 		hint.Listen:              "--listen 127.0.0.1:7070, or --listen-anywhere behind a firewall",
 		hint.SetMigrationFile:    "--file products.yaml",

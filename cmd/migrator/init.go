@@ -28,6 +28,7 @@ func (g *granted) register(flags *pflag.FlagSet) {
 		{state.Operator, "roles that get the privileges of every other command: the daemon's, the workers', those of persons who operate"},
 		{state.Decider, "roles that read, approve, acknowledge, pause and resume, and no more"},
 		{state.Viewer, "roles that read status, history and reports, and no more"},
+		{state.Server, "roles that answer HTTP for the roles of callers' tokens: serve's"},
 	} {
 		g.roles[k.kind] = flags.StringSlice("grant-"+string(k.kind), nil, k.usage)
 	}
@@ -47,6 +48,9 @@ func (g *granted) grants() (all []state.Grant, err error) {
 			}
 			all = append(all, state.Grant{Kind: kind, Role: role, Migrations: g.migrations})
 		}
+	}
+	if len(g.migrations) > 0 && len(*g.roles[state.Server]) > 0 {
+		return nil, usagef("--grant-server is for all migrations: leave --migration out, and grant the others by another call")
 	}
 	if len(g.migrations) > 0 && len(all) == 0 {
 		return nil, usagef("--migration says what a grant is for; it needs --grant-application or another --grant flag")

@@ -149,7 +149,7 @@ differences remain).`,
 	root.PersistentFlags().BoolVarP(&c.quiet, "quiet", "q", false, "print nothing if all is done (exit code 0), as for cron; else everything")
 	root.AddCommand(
 		newInit(c), newPlan(c), newApply(c), newStatus(c), newPhase(c), newHistoryGroup(c), newGate(c), newTrigger(c), newFleet(c), newTarget(c), newLegacy(c),
-		newBackfill(c), newReconcile(c), newWorker(c), newDrill(c), newRollback(c), newRunbook(c), newServe(c), newForget(c), newConfig(c), newDoctor(c), newVersion(c),
+		newBackfill(c), newReconcile(c), newWorker(c), newDrill(c), newRollback(c), newRunbook(c), newServe(c), newToken(c), newForget(c), newConfig(c), newDoctor(c), newVersion(c),
 	)
 	root.InitDefaultCompletionCmd()
 	c.addCompletions(root)

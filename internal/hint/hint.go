@@ -14,6 +14,7 @@ const (
 	Init                Action = "init"                  // install or upgrade the state's schema
 	GrantOperator       Action = "grant-operator"        // role, if it is known
 	GrantApplication    Action = "grant-application"     // role, if it is known
+	GrantServer         Action = "grant-server"          // role, if it is known
 	SetStateURL         Action = "state-url"             // name the state database
 	Listen              Action = "listen"                // choose the address that HTTP listens at
 	SetMigrationFile    Action = "migration-file"        // name the migration file
@@ -69,7 +70,7 @@ const (
 // Actions lists all actions.
 func Actions() []Action {
 	return []Action{
-		Init, GrantOperator, GrantApplication, SetStateURL, Listen, SetMigrationFile, Apply, AddField, DropField, ChangeField, LiftFence, Doctor, Status, Retry, Serve,
+		Init, GrantOperator, GrantApplication, GrantServer, SetStateURL, Listen, SetMigrationFile, Apply, AddField, DropField, ChangeField, LiftFence, Doctor, Status, Retry, Serve,
 		Advance, AdvanceDryRun, Approve, Override, Acknowledge, Resume, Reclaim, Rollback, RollbackTo, RollbackToGrace, RollbackToLegacy, AcceptMissing, Claim, TakeOver, Forget, Rehearse, SetAside, GateExplain,
 		FleetList, FleetEvict, BackfillRun,
 		ReconcileRun, ReconcileFull, ReconcileRepair, ReconcileFullRepair, ReconcileResume, ReconcileList, ReconcileShow,

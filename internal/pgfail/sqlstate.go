@@ -25,6 +25,9 @@ const (
 	UndefinedFunction = "42883"
 	UndefinedSchema   = "3F000"
 	UndefinedObject   = "42704"
+	NoData            = "P0002"
+	NotInState        = "55000" // object_not_in_prerequisite_state
+	InvalidParameter  = "22023"
 	NoPrivilege       = "42501"
 	ReadOnly          = "25006"
 	NotSupported      = "0A000" // also what a standby answers to BEGIN READ WRITE

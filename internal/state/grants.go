@@ -2,6 +2,7 @@ package state
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -21,6 +22,7 @@ const (
 	Operator    Kind = "operator"    // what every method of Store needs, except Migrate and Grant
 	Decider     Kind = "decider"     // what a Viewer may; and to approve, to acknowledge, to pause and to resume
 	Viewer      Kind = "viewer"      // to read status, history and reports, and nothing else
+	Server      Kind = "server"      // to act for the roles of callers' tokens, and nothing by itself
 )
 
 // Grant is a role's right to be of a kind, for some migrations.
@@ -37,6 +39,7 @@ func rights(k Kind) []string {
 	case Application:
 		return []string{
 			`GRANT USAGE ON SCHEMA migrator TO %s`,
+			grantOwnTokens,
 			`GRANT EXECUTE ON FUNCTION migrator.join_fleet(text, text, text, text, bigint, text, text), migrator.renew_lease(text, text, bigint, bigint),
 				migrator.leave_fleet(text, text), migrator.settle(text), migrator.journal_keys(text, bytea[], text[], bigint[], text[]),
 				migrator.has_journaled(text, bytea), migrator.return_keys(text, bigint, bytea[]),
@@ -44,7 +47,7 @@ func rights(k Kind) []string {
 				migrator.report_fault(text, text, text, bigint, bigint, boolean), migrator.route(text), migrator.applied_file(text),
 				migrator.fleet_migrations(), migrator.take_reads_back(text, bigint, text), migrator.witness(text, bigint, text, integer, text) TO %s`,
 		}
-	case Operator: // a drill runs an application of its own
+	case Operator, Server: // a drill runs an application of its own
 		return append(peoplesRights(k), rights(Application)...)
 	case Decider, Viewer:
 		return peoplesRights(k)
@@ -58,6 +61,9 @@ func rights(k Kind) []string {
 func (s *Store) Grant(ctx context.Context, g Grant) error {
 	if rights(g.Kind) == nil {
 		return fmt.Errorf("there is no kind of grant %q", g.Kind)
+	}
+	if g.Kind == Server && len(g.Migrations) > 0 {
+		return errors.New("a grant of the kind server is for all migrations: what a caller may, the grants of its token's role say")
 	}
 	role := pgx.Identifier{g.Role}.Sanitize()
 	err := statedb.InTx(ctx, s.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {

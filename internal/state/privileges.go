@@ -33,6 +33,12 @@ var (
 		transition(text,bigint,text,integer,text,text,jsonb,text,bigint,bigint,bigint,bigint,boolean,boolean)`)
 )
 
+// served are the functions of a server: see Server.
+var served = strings.Fields(`bearers() flagged()`)
+
+// grantOwnTokens lets a role make tokens for itself.
+const grantOwnTokens = `GRANT EXECUTE ON FUNCTION migrator.create_token(text, bytea, text, bigint, bigint, bigint), migrator.revoke_token(bigint), migrator.list_tokens() TO %s`
+
 // written are the tables of evidence, with the columns that an operator's process writes. Of all others it
 // writes none: what they have is decided, and the functions write it.
 var written = []struct{ table, verbs string }{
@@ -58,7 +64,7 @@ var written = []struct{ table, verbs string }{
 // alone has the job queue: it is its library's schema, and a role that writes it can delay work and no more.
 func peoplesRights(k Kind) []string {
 	all := []string{
-		`GRANT USAGE ON SCHEMA migrator TO %s`,
+		`GRANT USAGE ON SCHEMA migrator TO %s`, grantOwnTokens,
 		`GRANT SELECT ON migrator.` + strings.Join(readable, ", migrator.") + ` TO %s`,
 	}
 	may := asked
@@ -66,6 +72,9 @@ func peoplesRights(k Kind) []string {
 	case Decider:
 		may = append(may[:len(may):len(may)], decided...)
 		all = append(all, `GRANT UPDATE (lockable) ON migrator.migrations TO %s`, `GRANT UPDATE (outcome, outcome_at, detail, ended_by) ON migrator.runbook_steps TO %s`)
+	case Server: // it can call what a caller may be allowed to; the functions ask for the grants of the token's role
+		may = append(append(append(may[:len(may):len(may)], decided...), operated...), served...)
+		all = append(all, `GRANT UPDATE (lockable) ON migrator.migrations TO %s`)
 	case Operator:
 		may = append(append(may[:len(may):len(may)], decided...), operated...)
 		all = append(all, `GRANT SELECT ON migrator.grants TO %s`)

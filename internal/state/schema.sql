@@ -231,7 +231,7 @@ CREATE TABLE migrator.grants (
     migration text DEFAULT '*'::text NOT NULL,
     granted_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     granted_by text DEFAULT SESSION_USER NOT NULL,
-    CONSTRAINT grants_kind_check CHECK ((kind = ANY (ARRAY['application'::text, 'operator'::text, 'decider'::text, 'viewer'::text]))),
+    CONSTRAINT grants_kind_check CHECK ((kind = ANY (ARRAY['application'::text, 'operator'::text, 'decider'::text, 'viewer'::text, 'server'::text]))),
     CONSTRAINT grants_pkey PRIMARY KEY (role, kind, migration)
 );
 
@@ -640,6 +640,25 @@ CREATE TABLE migrator.servers_seen (
     CONSTRAINT servers_seen_side_check CHECK ((side = ANY (ARRAY['legacy'::text, 'target'::text])))
 );
 
+CREATE TABLE migrator.tokens (
+    id bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
+    role text NOT NULL,
+    hash bytea NOT NULL,
+    about text NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    created_by text NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    replaces bigint,
+    revoked_at timestamp with time zone,
+    revoked_by text,
+    CONSTRAINT tokens_about_check CHECK ((length(about) <= 200)),
+    CONSTRAINT tokens_hash_check CHECK ((octet_length(hash) = 32)),
+    CONSTRAINT tokens_hash_key UNIQUE (hash),
+    CONSTRAINT tokens_pkey PRIMARY KEY (id),
+    CONSTRAINT tokens_replaces_fkey FOREIGN KEY (replaces) REFERENCES migrator.tokens(id),
+    CONSTRAINT tokens_replaces_key UNIQUE (replaces)
+);
+
 CREATE TABLE migrator.unreadable (
     migration text NOT NULL,
     windows bigint NOT NULL,
@@ -829,6 +848,58 @@ BEGIN
     PERFORM migrator.note_entry(of_migration, 'approve', why, jsonb_build_object('to', new_phase, 'role', as_role, 'expires', approve.expires_at));
 END $function$;
 
+CREATE OR REPLACE FUNCTION migrator.bearer()
+ RETURNS migrator.tokens
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+DECLARE
+    given text := current_setting('migrator.token', true);
+    t     migrator.tokens;
+BEGIN
+    IF coalesce(given, '') = '' THEN
+        RETURN NULL;
+    END IF;
+    IF NOT EXISTS (SELECT FROM migrator.grants g JOIN pg_roles r ON r.rolname = g.role WHERE g.kind = 'server' AND pg_has_role(session_user, r.oid, 'MEMBER'))
+       AND NOT pg_has_role(session_user, (SELECT nspowner FROM pg_namespace WHERE nspname = 'migrator'), 'MEMBER') THEN
+        RAISE EXCEPTION 'the role % has no grant of the kind server: it acts for no token; try: migrator init --grant-server %', session_user, quote_ident(session_user)
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    IF given !~ '^[0-9a-f]{64}$' THEN
+        RAISE EXCEPTION 'the token is not valid; try: a token that migrator token create has printed' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    SELECT k.* INTO t FROM migrator.tokens k JOIN pg_roles r ON r.rolname = k.role
+        WHERE k.hash = sha256(decode(given, 'hex')) AND k.expires_at > clock_timestamp() AND k.revoked_at IS NULL
+          -- The owner's rights are not to be had by a token, also where the role became the owner's later.
+          AND NOT pg_has_role(r.oid, (SELECT nspowner FROM pg_namespace WHERE nspname = 'migrator'), 'MEMBER');
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the token is not valid: it is unknown, has expired or was revoked; try: migrator token create' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN t;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.bearers()
+ RETURNS TABLE(id bigint, hash bytea, role text, lives_ms bigint, migrations text[])
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+BEGIN
+    IF NOT migrator.owns() AND NOT EXISTS (SELECT FROM migrator.grants g JOIN pg_roles r ON r.rolname = g.role
+            WHERE g.kind = 'server' AND pg_has_role(session_user, r.oid, 'MEMBER')) THEN
+        RAISE EXCEPTION 'the role % has no grant of the kind server; try: migrator init --grant-server %', session_user, quote_ident(session_user)
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN QUERY SELECT k.id, k.hash, k.role, (extract(epoch FROM k.expires_at - clock_timestamp()) * 1000)::bigint,
+            ARRAY(SELECT m.name FROM migrator.migrations m WHERE EXISTS (SELECT FROM migrator.grants g JOIN pg_roles r ON r.rolname = g.role
+                WHERE g.kind IN ('viewer', 'operator', 'decider', 'application') AND g.migration IN ('*', m.name) AND pg_has_role(o.oid, r.oid, 'MEMBER')))
+        FROM migrator.tokens k JOIN pg_roles o ON o.rolname = k.role WHERE k.expires_at > clock_timestamp() AND k.revoked_at IS NULL
+          AND NOT pg_has_role(o.oid, (SELECT nspowner FROM pg_namespace WHERE nspname = 'migrator'), 'MEMBER');
+END $function$;
+
 CREATE OR REPLACE FUNCTION migrator.begin_forget(of_migration text)
  RETURNS void
  LANGUAGE plpgsql
@@ -872,7 +943,8 @@ BEGIN
         WHERE h.migration = NEW.migration ORDER BY h.seq DESC LIMIT 1;
     NEW.seq := coalesce(last.seq, 0) + 1;
     NEW.at := clock_timestamp();
-    NEW.actor := session_user;
+    NEW.actor := migrator.person();
+    NEW.evidence := migrator.signed(NEW.evidence);
     NEW.prev_hash := coalesce(last.hash, ''::bytea);
     NEW.hash := sha256(NEW.prev_hash
         || migrator.netstring(NEW.migration)
@@ -1017,9 +1089,9 @@ BEGIN
         END IF;
         IF (approval -> 'two_people') ?| passed AND NOT EXISTS (SELECT FROM migrator.approvals a
                WHERE a.migration = NEW.migration AND a.to_phase = 'grace' AND a.epoch = NEW.from_epoch
-                 AND a.config_hash = NEW.config_hash AND a.expires_at > clock_timestamp() AND a.actor <> session_user) THEN
+                 AND a.config_hash = NEW.config_hash AND a.expires_at > clock_timestamp() AND a.actor <> migrator.person()) THEN
             RAISE EXCEPTION 'a reclaim past % needs two people: only % has approved grace in this epoch; try: migrator phase approve --to grace, as another person',
-                array_to_string(passed, ', '), session_user USING ERRCODE = 'MG011';
+                array_to_string(passed, ', '), migrator.person() USING ERRCODE = 'MG011';
         END IF;
         RETURN NEW;
     END IF;
@@ -1047,11 +1119,11 @@ BEGIN
     END IF;
     IF EXISTS (SELECT FROM migrator.approvals a
                WHERE a.migration = NEW.migration AND a.to_phase = into_phase AND a.epoch = NEW.from_epoch
-                 AND a.config_hash = NEW.config_hash AND a.expires_at > clock_timestamp() AND (NOT two OR a.actor <> session_user)) THEN
+                 AND a.config_hash = NEW.config_hash AND a.expires_at > clock_timestamp() AND (NOT two OR a.actor <> migrator.person())) THEN
         RETURN NEW;
     ELSIF two THEN
         RAISE EXCEPTION '% needs two people: only % has approved it in this epoch, under this configuration; try: migrator phase approve, as another person',
-            into_phase, session_user USING ERRCODE = 'MG011';
+            into_phase, migrator.person() USING ERRCODE = 'MG011';
     END IF;
     RAISE EXCEPTION '% needs an approval in this epoch, under this configuration; try: migrator phase approve', into_phase USING ERRCODE = 'MG010';
 END $function$;
@@ -1137,6 +1209,47 @@ BEGIN
         SELECT name, epoch, phase, percent, route_since, route_since FROM migrator.migrations WHERE name = of_name;
     PERFORM migrator.note_entry(of_name, 'created', '', jsonb_build_object('environment', of_environment, 'reversible', of_reversible));
     RETURN true;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.create_token(of_role text, of_hash bytea, of_about text, lives_ms bigint, of_replaces bigint, overlap_ms bigint)
+ RETURNS TABLE(id bigint, role text, expires_at timestamp with time zone)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+DECLARE
+    old  migrator.tokens;
+    made migrator.tokens;
+BEGIN
+    IF of_replaces IS NOT NULL THEN
+        SELECT * INTO old FROM migrator.tokens k WHERE k.id = of_replaces AND (migrator.owns() OR k.role = session_user) FOR UPDATE;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'there is no token %; try: migrator token list', of_replaces USING ERRCODE = 'no_data_found';
+        ELSIF EXISTS (SELECT FROM migrator.tokens k WHERE k.replaces = of_replaces) THEN
+            RAISE EXCEPTION 'token % was replaced before; try: migrator token list', of_replaces USING ERRCODE = 'object_not_in_prerequisite_state';
+        ELSIF old.revoked_at IS NOT NULL THEN
+            RAISE EXCEPTION 'token % was revoked; try: migrator token create', of_replaces USING ERRCODE = 'object_not_in_prerequisite_state';
+        END IF;
+        of_role := old.role;
+    END IF;
+    IF coalesce(current_setting('migrator.token', true), '') <> '' OR NOT migrator.owns() AND of_role <> session_user THEN
+        RAISE EXCEPTION 'the role % may make a token for itself alone; try: the same as the role that owns the schema', session_user USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = of_role) THEN
+        RAISE EXCEPTION 'the role "%" does not exist in the state database; try: CREATE ROLE %', of_role, quote_ident(of_role) USING ERRCODE = 'undefined_object';
+    ELSIF pg_has_role(of_role::name, (SELECT nspowner FROM pg_namespace WHERE nspname = 'migrator'), 'MEMBER') THEN
+        RAISE EXCEPTION 'the role % has the rights of the schema''s owner, which no token has; try: a role of its own, with migrator init --grant-viewer', of_role
+            USING ERRCODE = 'invalid_parameter_value';
+    ELSIF (lives_ms BETWEEN 1 AND 366::bigint * 86400000) IS NOT TRUE OR (overlap_ms BETWEEN 0 AND 30::bigint * 86400000) IS NOT TRUE THEN
+        RAISE EXCEPTION 'a token lasts up to 366 days, and the one that it replaces up to 30 days beside it' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    INSERT INTO migrator.tokens (role, hash, about, created_at, created_by, expires_at, replaces)
+        VALUES (of_role, of_hash, migrator.one_line(of_about, 200), clock_timestamp(), session_user, clock_timestamp() + lives_ms * interval '1 millisecond', of_replaces)
+        RETURNING * INTO made;
+    UPDATE migrator.tokens k SET expires_at = least(k.expires_at, clock_timestamp() + overlap_ms * interval '1 millisecond') WHERE k.id = of_replaces;
+    PERFORM pg_notify('migrator', '{"tokens":true}');
+    RETURN QUERY SELECT made.id, made.role, made.expires_at;
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.decider(in_migration text)
@@ -1257,6 +1370,22 @@ AS $function$
     UPDATE migrator.migrations SET first_fence_era = era WHERE name = of_migration
 $function$;
 
+CREATE OR REPLACE FUNCTION migrator.flagged()
+ RETURNS TABLE(migration text, phase text, percent integer, epoch bigint, shadow text, lease_ms bigint, renew_ms bigint)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+BEGIN
+    IF NOT migrator.owns() AND NOT EXISTS (SELECT FROM migrator.grants g JOIN pg_roles r ON r.rolname = g.role
+            WHERE g.kind = 'server' AND pg_has_role(session_user, r.oid, 'MEMBER')) THEN
+        RAISE EXCEPTION 'the role % has no grant of the kind server; try: migrator init --grant-server %', session_user, quote_ident(session_user)
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN QUERY SELECT m.name, m.phase::text, m.percent, m.epoch, migrator.shadow_of(m), least(m.lease_ms, 300000), m.renew_ms FROM migrator.migrations m ORDER BY m.name;
+END $function$;
+
 CREATE OR REPLACE FUNCTION migrator.fleet_migrations()
  RETURNS SETOF text
  LANGUAGE sql
@@ -1275,8 +1404,8 @@ CREATE OR REPLACE FUNCTION migrator.fleet_role(of_migration text)
 AS $function$
 BEGIN
     RETURN coalesce((SELECT g.role FROM migrator.grants g JOIN pg_roles r ON r.rolname = g.role
-                     WHERE g.kind = 'application' AND g.migration IN ('*', of_migration) AND pg_has_role(session_user, r.oid, 'MEMBER')
-                     ORDER BY g.role <> session_user, g.role LIMIT 1), session_user);
+                     WHERE g.kind = 'application' AND g.migration IN ('*', of_migration) AND pg_has_role(migrator.person(), r.oid, 'MEMBER')
+                     ORDER BY g.role <> migrator.person(), g.role LIMIT 1), migrator.person());
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.forget(of_migration text, why text, removed jsonb)
@@ -1334,7 +1463,7 @@ CREATE OR REPLACE FUNCTION migrator.granted(VARIADIC kinds text[])
 AS $function$
     SELECT CASE WHEN migrator.owns() OR '*' = ANY (array_agg(g.migration)) THEN '{*}' ELSE coalesce(array_agg(g.migration), '{}') END
     FROM migrator.grants g JOIN pg_roles r ON r.rolname = g.role
-    WHERE g.kind = ANY (kinds) AND pg_has_role(session_user, r.oid, 'MEMBER')
+    WHERE g.kind = ANY (kinds) AND pg_has_role(migrator.person(), r.oid, 'MEMBER')
 $function$;
 
 CREATE OR REPLACE FUNCTION migrator.has_journaled(of_migration text, of_key bytea)
@@ -1367,10 +1496,10 @@ CREATE OR REPLACE FUNCTION migrator.holds(of_role text)
  SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 BEGIN
-    IF of_role IS NULL OR of_role = session_user THEN
+    IF of_role IS NULL OR of_role = migrator.person() THEN
         RETURN true;
     END IF;
-    RETURN EXISTS (SELECT FROM pg_roles r WHERE r.rolname = of_role AND pg_has_role(session_user, r.oid, 'MEMBER'));
+    RETURN EXISTS (SELECT FROM pg_roles r WHERE r.rolname = of_role AND pg_has_role(migrator.person(), r.oid, 'MEMBER'));
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.inject_fault(of_migration text, new_fault jsonb, milliseconds bigint)
@@ -1529,7 +1658,7 @@ BEGIN
         RAISE EXCEPTION 'the config hash % stands for another configuration of %', left(NEW.config_hash, 12), NEW.name USING ERRCODE = 'invalid_parameter_value';
     END IF;
     INSERT INTO migrator.configurations (migration, hash, config, config_hash, schema, environment, actor, at)
-    VALUES (NEW.name, NEW.configuration, NEW.config, NEW.config_hash, NEW.schema, NEW.environment, session_user, clock_timestamp())
+    VALUES (NEW.name, NEW.configuration, NEW.config, NEW.config_hash, NEW.schema, NEW.environment, migrator.person(), clock_timestamp())
     ON CONFLICT DO NOTHING;
     RETURN NEW;
 END $function$;
@@ -1672,6 +1801,18 @@ AS $function$
     UPDATE migrator.migrations SET fault = NULL, fault_until = NULL WHERE name = of_migration AND fault ->> 'id' = of_fault
 $function$;
 
+CREATE OR REPLACE FUNCTION migrator.list_tokens()
+ RETURNS TABLE(id bigint, role text, about text, created_at timestamp with time zone, created_by text, expires_at timestamp with time zone, replaces bigint, revoked_at timestamp with time zone, revoked_by text)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY SELECT k.id, k.role, k.about, k.created_at, k.created_by, k.expires_at, k.replaces, k.revoked_at, k.revoked_by
+        FROM migrator.tokens k WHERE migrator.owns() OR k.role = migrator.person() ORDER BY k.id;
+END $function$;
+
 CREATE OR REPLACE FUNCTION migrator.live_routes(of_migration text)
  RETURNS TABLE(phase text, percent integer, epoch bigint)
  LANGUAGE plpgsql
@@ -1801,15 +1942,16 @@ CREATE OR REPLACE FUNCTION migrator.may(of_kind text, of_migration text)
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
+DECLARE who name := migrator.person();
 BEGIN
     -- A row of a role that was dropped joins nothing.
     IF EXISTS (SELECT FROM migrator.grants g JOIN pg_roles r ON r.rolname = g.role
                WHERE (g.kind = of_kind OR of_kind = 'viewer' AND g.kind IN ('operator', 'decider'))
-                 AND g.migration IN ('*', of_migration) AND pg_has_role(session_user, r.oid, 'MEMBER')) THEN
+                 AND g.migration IN ('*', of_migration) AND pg_has_role(who, r.oid, 'MEMBER')) THEN
         RETURN true;
     END IF;
     -- pg_has_role is true for a superuser, whatever the role.
-    RETURN pg_has_role(session_user, (SELECT nspowner FROM pg_namespace WHERE nspname = 'migrator'), 'MEMBER');
+    RETURN pg_has_role(who, (SELECT nspowner FROM pg_namespace WHERE nspname = 'migrator'), 'MEMBER');
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.move(in_migration text, in_from_epoch bigint, in_phase text, in_percent integer, in_cause text, in_reason text, in_evidence jsonb, in_attempt text, in_fence_era bigint)
@@ -2127,10 +2269,10 @@ $function$;
 CREATE OR REPLACE FUNCTION migrator.owns()
  RETURNS boolean
  LANGUAGE sql
- STABLE
+ STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT pg_has_role(session_user, (SELECT nspowner FROM pg_namespace WHERE nspname = 'migrator'), 'MEMBER')
+    SELECT pg_has_role(migrator.person(), (SELECT nspowner FROM pg_namespace WHERE nspname = 'migrator'), 'MEMBER')
 $function$;
 
 CREATE OR REPLACE FUNCTION migrator.pause(of_migration text, new_paused text, why text)
@@ -2146,6 +2288,20 @@ BEGIN
     IF FOUND THEN
         PERFORM migrator.note_entry(of_migration, CASE WHEN new_paused = '' THEN 'resume' ELSE 'pause' END, why, '{}');
     END IF;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.person()
+ RETURNS name
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+BEGIN
+    IF coalesce(current_setting('migrator.token', true), '') = '' THEN
+        RETURN session_user;
+    END IF;
+    RETURN (migrator.bearer()).role::name;
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.place_mark(of_migration text, new_incarnation text)
@@ -2351,7 +2507,7 @@ BEGIN
         RETURN;
     END IF;
     RAISE EXCEPTION 'the role % has no grant of the kind % for the migration %; try: migrator init --grant-% % --migration %',
-        session_user, of_kind, of_migration, of_kind, quote_ident(session_user), of_migration USING ERRCODE = 'insufficient_privilege';
+        migrator.person(), of_kind, of_migration, of_kind, quote_ident(migrator.person()), of_migration USING ERRCODE = 'insufficient_privilege';
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.require_deciders(m migrator.migrations, new_config jsonb)
@@ -2369,7 +2525,7 @@ BEGIN
     END IF;
     -- A role that does not exist has no members: then the schema's owner corrects it.
     IF coalesce(before ->> 'role', '') = '' OR EXISTS (SELECT FROM pg_roles WHERE rolname = before ->> 'role')
-       OR NOT pg_has_role(session_user, (SELECT nspowner FROM pg_namespace WHERE nspname = 'migrator'), 'MEMBER') THEN
+       OR NOT pg_has_role(migrator.person(), (SELECT nspowner FROM pg_namespace WHERE nspname = 'migrator'), 'MEMBER') THEN
         PERFORM migrator.require_member(coalesce(before ->> 'role', ''), 'change who decides');
     END IF;
     IF m.phase = 'legacy' THEN
@@ -2378,9 +2534,9 @@ BEGIN
     FOR p IN SELECT t FROM jsonb_array_elements_text(CASE jsonb_typeof(before -> 'two_people') WHEN 'array' THEN before -> 'two_people' END) t WHERE (before -> 'for') ? t LOOP
         CONTINUE WHEN coalesce((after -> 'two_people') ? p AND (after -> 'for') ? p, false);
         IF NOT EXISTS (SELECT FROM migrator.approvals a WHERE a.migration = m.name AND a.to_phase = p AND a.epoch = m.epoch
-                       AND a.config_hash = m.config_hash AND a.expires_at > clock_timestamp() AND a.actor <> session_user) THEN
+                       AND a.config_hash = m.config_hash AND a.expires_at > clock_timestamp() AND a.actor <> migrator.person()) THEN
             RAISE EXCEPTION '% needs two people, and so does ending that: only % has approved % in this epoch; try: migrator phase approve, as another person, or change it in legacy',
-                p, session_user, p USING ERRCODE = 'MG011';
+                p, migrator.person(), p USING ERRCODE = 'MG011';
         END IF;
     END LOOP;
 END $function$;
@@ -2412,9 +2568,9 @@ BEGIN
         RAISE EXCEPTION 'the role "%" that may % does not exist in the state database; try: CREATE ROLE %; GRANT % TO the people who decide',
             in_role, in_may, quote_ident(in_role), quote_ident(in_role) USING ERRCODE = 'MG010';
     END IF;
-    IF NOT pg_has_role(session_user, in_role, 'MEMBER') THEN
+    IF NOT pg_has_role(migrator.person(), in_role, 'MEMBER') THEN
         RAISE EXCEPTION '% is not a member of the role %: only its members may %; connect to the state database as one of them',
-            session_user, in_role, in_may USING ERRCODE = 'MG010';
+            migrator.person(), in_role, in_may USING ERRCODE = 'MG010';
     END IF;
 END $function$;
 
@@ -2501,6 +2657,24 @@ BEGIN
             ON CONFLICT (migration, key) DO UPDATE SET changes = j.changes + 1, last_at = excluded.last_at;
     END IF;
     RETURN QUERY SELECT m.phase::text, m.percent, m.epoch, migrator.shadow_of(m);
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.revoke_token(of_id bigint)
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE of_role text;
+BEGIN
+    SELECT k.role INTO of_role FROM migrator.tokens k
+        WHERE k.id = of_id AND (migrator.owns() OR k.role = session_user) AND coalesce(current_setting('migrator.token', true), '') = '' FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no token %; try: migrator token list', of_id USING ERRCODE = 'no_data_found';
+    END IF;
+    UPDATE migrator.tokens SET revoked_at = clock_timestamp(), revoked_by = session_user WHERE id = of_id AND revoked_at IS NULL;
+    PERFORM pg_notify('migrator', '{"tokens":true}');
+    RETURN of_role;
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.route(of_migration text)
@@ -2632,7 +2806,7 @@ BEGIN
         NEW.role := decider;
     END IF;
     PERFORM migrator.require_member(NEW.role, 'approve');
-    NEW.actor := session_user;
+    NEW.actor := migrator.person();
     NEW.at := clock_timestamp();
     RETURN NEW;
 END $function$;
@@ -2645,11 +2819,11 @@ CREATE OR REPLACE FUNCTION migrator.sign_backfill()
 AS $function$
 BEGIN
     IF migrator.owns() THEN
-        NEW.actor := CASE TG_OP WHEN 'INSERT' THEN session_user ELSE NEW.actor END;
+        NEW.actor := CASE TG_OP WHEN 'INSERT' THEN migrator.person() ELSE NEW.actor END;
         RETURN NEW;
     END IF;
     IF TG_OP = 'INSERT' THEN
-        NEW.actor := session_user;
+        NEW.actor := migrator.person();
         NEW.began_at := clock_timestamp();
         NEW.finished_at := NULL;
         NEW.void_at := NULL;
@@ -2694,7 +2868,7 @@ BEGIN
         NEW.finished_at := CASE WHEN NEW.finished_at IS NOT NULL THEN clock_timestamp() END;
         RETURN NEW;
     END IF;
-    NEW.actor := session_user;
+    NEW.actor := migrator.person();
     IF migrator.owns() THEN
         RETURN NEW;
     END IF;
@@ -2719,7 +2893,7 @@ CREATE OR REPLACE FUNCTION migrator.sign_evaluation()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
-    NEW.actor := session_user;
+    NEW.actor := migrator.person();
     IF NOT migrator.owns() THEN
         NEW.at := clock_timestamp();
         IF NEW.epoch > (SELECT epoch FROM migrator.migrations WHERE name = NEW.migration) OR length(NEW.name) > 200 OR length(NEW.detail) > 10000 THEN
@@ -2737,11 +2911,11 @@ CREATE OR REPLACE FUNCTION migrator.sign_run()
 AS $function$
 BEGIN
     IF migrator.owns() THEN
-        NEW.actor := CASE TG_OP WHEN 'INSERT' THEN session_user ELSE NEW.actor END;
+        NEW.actor := CASE TG_OP WHEN 'INSERT' THEN migrator.person() ELSE NEW.actor END;
         RETURN NEW;
     END IF;
     IF TG_OP = 'INSERT' THEN
-        NEW.actor := session_user;
+        NEW.actor := migrator.person();
         NEW.began_at := clock_timestamp();
         NEW.finished_at := NULL;
         NEW.status := 'running';
@@ -2755,7 +2929,7 @@ BEGIN
         NEW.finished_at := clock_timestamp();
     END IF;
     IF NEW.said_by NOT IN ('', OLD.said_by) THEN
-        NEW.said_by := session_user;
+        NEW.said_by := migrator.person();
     END IF;
     RETURN NEW;
 END $function$;
@@ -2771,7 +2945,7 @@ BEGIN
         RAISE EXCEPTION 'the runs of runbooks are kept';
     END IF;
     IF TG_OP = 'INSERT' THEN
-        NEW.actor := session_user;
+        NEW.actor := migrator.person();
         NEW.began_at := clock_timestamp();
     ELSIF (NEW.id, NEW.uid, NEW.migration, NEW.runbook, NEW.title, NEW.path, NEW.source, NEW.source_hash, NEW.epoch, NEW.config_hash, NEW.actor, NEW.began_at)
         IS DISTINCT FROM (OLD.id, OLD.uid, OLD.migration, OLD.runbook, OLD.title, OLD.path, OLD.source, OLD.source_hash, OLD.epoch, OLD.config_hash, OLD.actor, OLD.began_at) THEN
@@ -2794,7 +2968,7 @@ BEGIN
     END IF;
     SELECT * INTO of_run FROM migrator.runbook_runs WHERE id = NEW.run;
     IF TG_OP = 'INSERT' THEN
-        NEW.actor := session_user;
+        NEW.actor := migrator.person();
         NEW.intent_at := clock_timestamp();
     ELSIF OLD.outcome IS NOT NULL THEN
         RAISE EXCEPTION 'step % of run % has its outcome already: %', OLD.step, OLD.run, OLD.outcome USING ERRCODE = 'MG012';
@@ -2805,13 +2979,13 @@ BEGIN
     IF NEW.outcome IS NULL THEN
         RETURN NEW;
     END IF;
-    NEW.ended_by := session_user;
+    NEW.ended_by := migrator.person();
     NEW.outcome_at := clock_timestamp();
     IF NEW.kind = 'approve' THEN
         PERFORM migrator.require_member(migrator.decider(of_run.migration), 'approve');
         PERFORM migrator.require_member(coalesce(NEW.intent ->> 'role', ''), 'approve');
-        IF coalesce((NEW.intent ->> 'two_people')::boolean, false) AND NEW.outcome = 'done' AND of_run.actor = session_user THEN
-            RAISE EXCEPTION 'step % needs two people: % began the run; connect to the state database as somebody else', NEW.step, session_user USING ERRCODE = 'MG011';
+        IF coalesce((NEW.intent ->> 'two_people')::boolean, false) AND NEW.outcome = 'done' AND of_run.actor = migrator.person() THEN
+            RAISE EXCEPTION 'step % needs two people: % began the run; connect to the state database as somebody else', NEW.step, migrator.person() USING ERRCODE = 'MG011';
         END IF;
     END IF;
     RETURN NEW;
@@ -2824,11 +2998,28 @@ CREATE OR REPLACE FUNCTION migrator.sign_verification()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
-    NEW.actor := session_user;
+    NEW.actor := migrator.person();
     IF NOT migrator.owns() THEN
         NEW.at := clock_timestamp();
     END IF;
     RETURN NEW;
+END $function$;
+
+CREATE OR REPLACE FUNCTION migrator.signed(evidence jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE t migrator.tokens := migrator.bearer();
+BEGIN
+    IF jsonb_typeof(evidence) = 'object' THEN
+        evidence := evidence - 'via';
+    END IF;
+    IF t.id IS NULL THEN
+        RETURN evidence;
+    END IF;
+    RETURN CASE jsonb_typeof(evidence) WHEN 'object' THEN evidence ELSE '{}' END || jsonb_build_object('via', jsonb_build_object('role', session_user, 'token', t.id));
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.suspect_state(of_migration text, why text)

@@ -56,7 +56,7 @@ func TestRolesMayDoWhatTheDocumentSays(t *testing.T) {
 	kinds := []string{"none"} // a role without a grant: what PUBLIC has
 	without, _ := newRole(t, dbURL)
 	roles := []string{without}
-	for _, k := range []state.Kind{state.Application, state.Operator, state.Decider, state.Viewer} {
+	for _, k := range []state.Kind{state.Application, state.Operator, state.Decider, state.Viewer, state.Server} {
 		role, _ := newRole(t, dbURL)
 		must(t, s.Grant(t.Context(), state.Grant{Kind: k, Role: role}))
 		kinds, roles = append(kinds, string(k)), append(roles, role)
@@ -129,13 +129,13 @@ func describe(all []privilege) string {
 	slices.SortFunc(list, func(a, b object) int { return cmp.Or(cmp.Compare(a.what, b.what), cmp.Compare(a.name, b.name)) })
 	var text strings.Builder
 	for _, what := range []string{"schema", "table", "sequence", "function"} {
-		fmt.Fprintf(&text, "| %s | application | operator | decider | viewer |\n|---|---|---|---|---|\n", what)
+		fmt.Fprintf(&text, "| %s | application | operator | decider | viewer | server |\n|---|---|---|---|---|---|\n", what)
 		for _, o := range list {
 			if o.what != what {
 				continue
 			}
 			text.WriteString("| " + o.name + " |")
-			for _, k := range []string{"application", "operator", "decider", "viewer"} {
+			for _, k := range []string{"application", "operator", "decider", "viewer", "server"} {
 				v := verbs[o][k]
 				slices.Sort(v)
 				cell := strings.Join(v, ", ")
@@ -155,15 +155,17 @@ func describe(all []privilege) string {
 // nothing of a migration that the caller could not see.
 var onlyRead = []string{
 	"may", "require", "require_one", "granted", "server", "changed_server", "mark_of", "refuse_lost_target",
-	"rescue", "witness",
-} // the last two are of an application: they lead to where nothing is lost
+	"rescue", "witness", // of an application: they lead to where nothing is lost
+	"owns", "create_token", "revoke_token", "list_tokens", // of a role's own tokens, or the owner's
+	"bearers", "flagged", // ask for the grant of a server
+}
 
 // TestFunctionsOfTheOwnerAskWhoCalls: a function that has the owner's rights sets its search path; one that a role may
 // call asks for a grant.
 func TestFunctionsOfTheOwnerAskWhoCalls(t *testing.T) {
 	t.Parallel()
 	s, dbURL := open(t)
-	for _, k := range []state.Kind{state.Application, state.Operator, state.Decider, state.Viewer} {
+	for _, k := range []state.Kind{state.Application, state.Operator, state.Decider, state.Viewer, state.Server} {
 		role, _ := newRole(t, dbURL)
 		must(t, s.Grant(t.Context(), state.Grant{Kind: k, Role: role}))
 	}

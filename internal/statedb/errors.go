@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -140,6 +141,15 @@ func notAllowed(pg *pgconn.PgError) *NotAllowedError {
 		e.remedy = hint.Hint{Do: hint.Approve, Text: "as another person"}
 	}
 	return e
+}
+
+// Refusal is an error of a schema function with one of the codes, with the remedy that its text has; nil for any other.
+func Refusal(err error, codes ...string) *NotAllowedError {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || !slices.Contains(codes, pg.Code) {
+		return nil
+	}
+	return notAllowed(pg)
 }
 
 // SQLSTATEs of the schema's own.

@@ -16,6 +16,22 @@ import (
 	"github.com/stranglerfig/migrator/record"
 )
 
+// tokens are of a role that the database has from the start.
+func (a *audit) tokens() {
+	a.expect(clitest.Usage, "token", "create") // of the owner
+	a.expect(clitest.Done, "token", "list")
+	a.expect(clitest.Done, "token", "create", "--role", "pg_monitor", "--dry-run")
+	a.expect(clitest.Done, "token", "create", "--role", "pg_monitor", "--about", "a test")
+	a.expect(clitest.Done, "token", "create", "--replaces", "2", "--overlap", "0s")
+	a.expect(clitest.Usage, "token", "create", "--replaces", "2")
+	a.expect(clitest.Usage, "token", "create", "--role", "pg_monitor", "--days", "1000")
+	a.expect(clitest.Done, "token", "revoke", "3")
+	a.expect(clitest.Done, "token", "revoke", "3", "--dry-run")
+	a.expect(clitest.Usage, "token", "revoke", "7")
+	a.expect(clitest.Usage, "token", "revoke", "mgt_x")
+	a.expect(clitest.Done, "token", "list")
+}
+
 func (a *audit) scenario() {
 	o := a.o
 	a.expect(clitest.Usage, "status") // no schema yet
@@ -27,6 +43,7 @@ func (a *audit) scenario() {
 	a.expect(clitest.Done, "apply", "--dry-run")
 	a.expect(clitest.Done, "apply")
 	a.expect(clitest.Done, "version")
+	a.tokens()
 	a.drills()
 	for _, sub := range []string{"schema", "settings", "show", "validate"} {
 		a.expect(clitest.Done, "config", sub)
