@@ -49,6 +49,8 @@ const urgentShare = 0.5
 
 const (
 	savePause    = 100 * time.Millisecond // between two saves: each is a commit of the state
+	flushPeriod  = 10 * time.Millisecond  // between the beginnings of two flushes, of which the first had less than
+	flushKeys    = 500                    // so many keys
 	sweepPeriod  = 200 * time.Millisecond // how often it is looked whether a sweep is due
 	reportPeriod = time.Second
 )
@@ -252,11 +254,21 @@ func (r *run) apply(ctx context.Context, p Progress, in *queue, done *latest) er
 		Capture: r.Capture, meter: &r.meter, sweeps: p.Sweeps,
 		repairer: repair.Repairer{Locker: r.Legacy, Target: r.Target, NotAfter: r.NotAfter, OnAhead: r.OnAhead},
 	}
+	var began time.Time
+	last := 0
 	for {
+		// The first change after a rest is brought at once. Those that follow closely share a flush, which costs as much
+		// for one key as for many.
+		if last < flushKeys {
+			if err := sleep.For(ctx, time.Until(began.Add(flushPeriod))); err != nil {
+				return err
+			}
+		}
 		b, err := r.next(ctx, in, len(a.sweeps) > 0)
 		if err != nil {
 			return err
 		}
+		began, last = time.Now(), len(b.states)
 		if !b.empty() {
 			err := a.batch(ctx, &b)
 			if b.alone != nil {
