@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/internal/repair"
+	"github.com/stranglerfig/migrator/internal/sleep"
 	"github.com/stranglerfig/migrator/internal/throttle"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
