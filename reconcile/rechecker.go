@@ -21,8 +21,9 @@ type rechecker struct {
 	batch    int
 	pause    time.Duration // before the first recheck; doubles each time
 	rereads  int
-	ripe     time.Duration // an entry that differs unchanged for so long has lost a write
-	limit    int           // suspects in memory at most before they must be rechecked
+	ripe     time.Duration               // an entry that differs unchanged for so long has lost a write
+	limit    int                         // suspects in memory at most before they must be rechecked
+	caughtUp func(context.Context) error // see Reconciler.CaughtUp; nil: not awaited
 
 	// confirm takes each confirmed difference, which it must record.
 	confirm func(Finding)
@@ -89,6 +90,12 @@ func (r *rechecker) recheck(ctx context.Context) error {
 		}
 		if err := sleep.For(ctx, wait); err != nil {
 			return err
+		}
+		// [capture-awaited]: what is still under way is no difference.
+		if r.caughtUp != nil {
+			if err := r.caughtUp(ctx); err != nil {
+				return err
+			}
 		}
 		pause = min(2*pause, time.Hour)
 		var rest []suspect

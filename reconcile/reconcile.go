@@ -37,6 +37,10 @@ type Reconciler struct {
 	// recorded: its error, that the target is not the one that it was, records nothing. nil: not
 	// called.
 	SameTarget func(ctx context.Context) error
+	// CaughtUp returns once what brings legacy's changes to the target beside the application's own writes has
+	// brought all that legacy had committed when it was called. It is called before suspects are read again. nil:
+	// nothing does.
+	CaughtUp func(ctx context.Context) error
 	Options
 }
 

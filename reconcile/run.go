@@ -56,6 +56,7 @@ func (rc *Reconciler) newRunner(o RunOptions) (*runner, error) {
 	r.repairer.bypass = rc.Bypass
 	r.repairer.sameTarget = rc.sameTarget
 	r.rechecker = newRechecker(r.comparer, r.recorder, r.options, r.repairer.confirm)
+	r.rechecker.caughtUp = rc.CaughtUp
 	r.use(Terms{Rate: r.options.Rate, Lease: r.options.Lease})
 	return r, nil
 }

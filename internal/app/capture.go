@@ -12,6 +12,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/humanize"
+	"github.com/stranglerfig/migrator/internal/sleep"
 	"github.com/stranglerfig/migrator/internal/state/captures"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
@@ -86,6 +87,22 @@ func (j *Job) ForgetCapture(ctx context.Context) error {
 // capturePatience is how long a process that captures may not have reported: another one may be about to lead.
 const capturePatience = 2 * time.Minute
 
+// captureProgress reads how far capture has come; an error if there is no slot, or nothing captures.
+func (j *Job) captureProgress(ctx context.Context, ledger *captures.Ledger) (capture.Progress, error) {
+	e, err := j.State.Snapshot(ctx, j.Config.Name)
+	if err != nil {
+		return capture.Progress{}, err
+	}
+	c, serve := e.Capture, hint.Hint{Do: hint.Serve, Text: "which captures"}
+	switch {
+	case c == nil || c.Slot == "" || c.Lost != "":
+		return capture.Progress{}, hint.Errorf(serve, "changes of legacy are not captured: there is no replication slot yet")
+	case e.Now.Sub(c.Reported) > capturePatience:
+		return capture.Progress{}, hint.Errorf(serve, "changes of legacy are not captured: no process has reported since %s", c.Reported.UTC().Format(time.RFC3339))
+	}
+	return ledger.Load(ctx)
+}
+
 // captured is what a backfill waits for: see backfill.Backfill.Captured. nil: changes are not captured.
 func (j *Job) captured() func(context.Context) (record.Version, error) {
 	if !j.Config.Capture.Mode.On() {
@@ -93,19 +110,40 @@ func (j *Job) captured() func(context.Context) (record.Version, error) {
 	}
 	ledger := captures.New(j.State.Pool(), j.Config.Name, j.State.MarkUnclean)
 	return func(ctx context.Context) (record.Version, error) {
-		e, err := j.State.Snapshot(ctx, j.Config.Name)
-		if err != nil {
-			return record.Version{}, err
-		}
-		c, serve := e.Capture, hint.Hint{Do: hint.Serve, Text: "which captures"}
-		switch {
-		case c == nil || c.Slot == "" || c.Lost != "":
-			return record.Version{}, hint.Errorf(serve, "changes of legacy are not captured yet: the replication slot has to be there before the backfill")
-		case e.Now.Sub(c.Reported) > capturePatience:
-			return record.Version{}, hint.Errorf(serve, "changes of legacy are not captured: no process has reported since %s", c.Reported.UTC().Format(time.RFC3339))
-		}
-		p, err := ledger.Load(ctx)
+		p, err := j.captureProgress(ctx, ledger)
 		return p.Barrier, err
+	}
+}
+
+// capturePoll is how often it is looked how far capture has come.
+const capturePoll = 200 * time.Millisecond
+
+// captureCaughtUp waits until the target has all that legacy had committed when it was called, as far as capture
+// brings it. Where nothing is captured there is nothing to wait for.
+func (j *Job) captureCaughtUp(ctx context.Context) error {
+	if st, err := j.State.Status(ctx, j.Config.Name); err != nil || !st.Route.Phase.Captured() {
+		return err
+	}
+	c, ledger, err := j.Capture()
+	if err != nil {
+		return err
+	}
+	// Before the marker: without a slot there is none.
+	if _, err := j.captureProgress(ctx, ledger); err != nil {
+		return err
+	}
+	passed, err := c.Mark(ctx)
+	if err != nil {
+		return err
+	}
+	for {
+		p, err := j.captureProgress(ctx, ledger)
+		if err != nil || passed(p) {
+			return err
+		}
+		if err := sleep.For(ctx, capturePoll); err != nil {
+			return err
+		}
 	}
 }
 

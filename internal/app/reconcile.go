@@ -91,6 +91,9 @@ func (j *Job) Reconciler(ctx context.Context) (*reconcile.Reconciler, *reconcile
 		Legacy: j.Legacy, Locker: j.Legacy, Target: j.Target, Ledger: runs, Jobs: runs, Compare: compare,
 		OnAhead: j.markAhead, SameTarget: j.CheckTarget, Bypass: j.diagnoseBypass, Options: reconcileOptions(j.Config),
 	}
+	if j.Config.Capture.Mode.On() {
+		r.CaughtUp = j.captureCaughtUp
+	}
 	backfill, err := backfills.New(j.State.Pool(), j.Config.Name).Latest(ctx)
 	if err != nil {
 		return nil, nil, err

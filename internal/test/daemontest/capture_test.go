@@ -177,7 +177,9 @@ func TestCaptureAlonePassesEveryPhase(t *testing.T) {
 	u.rest()
 	u.compares()
 	u.advances(phases.Complete)
-	u.daemon.awaits("the slot to be removed", func() bool { return u.number(t, u.Legacy, `SELECT count(*) FROM pg_replication_slots WHERE database = current_database()`) == 0 })
+	u.daemon.awaits("the slot to be removed", func() bool {
+		return u.number(t, u.Legacy, `SELECT count(*) FROM pg_replication_slots WHERE database = current_database()`) == 0
+	})
 	if code := u.daemon.end(syscall.SIGTERM); code != clitest.Done {
 		t.Errorf("on SIGTERM it exited with %d", code)
 	}
