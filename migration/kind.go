@@ -25,7 +25,7 @@ type Kind struct {
 // jsonschema_description. The part's JSON is in every config hash: fields may be added
 // at the end, with omitempty, and none may be removed.
 //
-// A part may also be a KeyedPart, LimitedPart, NamedPart, SQLPart and VersionPart.
+// A part may also be a CapturedPart, KeyedPart, LimitedPart, NamedPart, SQLPart and VersionPart.
 type LegacyPart interface {
 	// Defaults sets every zero to its default. It may be called more than once.
 	Defaults()
@@ -64,6 +64,10 @@ type Limits struct {
 	Connections int
 	Statement   time.Duration
 }
+
+// CapturedPart reports what makes its changes impossible to capture, with capture.mode beside or only. Without
+// it: the store's changes can't be captured.
+type CapturedPart interface{ ValidateCapture(v Validation) }
 
 // NamedPart returns names that runbooks may use: table is ${legacy.table} or
 // ${target.table}. Without it: the store's kind alone.

@@ -188,6 +188,13 @@ func (v *validator) writing() {
 func (v *validator) capture() {
 	c := v.m.Capture
 	v.oneOf("capture.mode", string(c.Mode), "off", "beside", "only")
+	if part := v.m.Legacy.Part; c.Mode.On() && part != nil {
+		if captured, ok := part.(CapturedPart); ok {
+			captured.ValidateCapture(Validation{v})
+		} else {
+			v.at("capture.mode", ": %q: the changes of a %s store can't be captured", c.Mode, v.m.Legacy.Store)
+		}
+	}
 	v.between("capture.workers", c.Workers, 1, MaxWorkers)
 	if d := time.Duration(c.Beat); d < 100*time.Millisecond || d > time.Minute {
 		v.at("capture.beat", "must be from 100ms to 1m, not %s", c.Beat)

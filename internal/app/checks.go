@@ -4,9 +4,11 @@ import (
 	"context"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/capture"
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/store"
 )
 
@@ -30,6 +32,9 @@ func (j *Job) CheckServers(ctx context.Context) []store.Check {
 			checks, err := c.CheckServer(ctx)
 			add(side.name, checks, err)
 		}
+	}
+	if st, err := j.State.Status(ctx, j.Config.Name); err == nil && st.Route.Phase != phases.Complete {
+		add("legacy", capture.Check(ctx, j.Legacy, j.Config.Capture.Mode), nil)
 	}
 	add("prometheus", CheckPrometheus(ctx, j.Config), nil)
 	return store.ByName(all)

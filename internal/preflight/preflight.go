@@ -5,6 +5,7 @@ package preflight
 import (
 	"context"
 
+	"github.com/stranglerfig/migrator/internal/capture"
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/migration"
@@ -100,6 +101,8 @@ func (p *Preflight) check(ctx context.Context) *Report {
 	if err != nil {
 		r.refuse("legacy", err)
 	}
+	r.add("legacy", capture.Check(ctx, legacy, m.Capture.Mode))
+	r.add("legacy", capture.CheckOrphans(ctx, legacy))
 	r.add("legacy", p.checkFence(ctx, legacy))
 	r.add("legacy", p.checkParts(ctx, legacy))
 	if finder, ok := legacy.(store.RecentFinder); ok && m.Reconcile.Recent.Column != "" {

@@ -1,6 +1,7 @@
 package preflight
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -76,6 +77,21 @@ func symptoms(ctx context.Context, db *state.Store, st phases.Status, m *migrati
 			warn("bypass", "writes past the application can't be seen: "+b.Why, hint.Hint{})
 		}
 	}
+	if c := e.Capture; c != nil {
+		switch {
+		case c.Lost != "":
+			found = append(found, store.Check{Name: "capture", Result: store.Refused, Detail: c.Lost, Hint: c.LostHint()})
+		case c.Slot != "" && !st.Route.Phase.Captured():
+			warn("capture", "legacy still has the replication slot "+c.Slot+", which is needed no longer", hint.Hint{Do: hint.Serve, Text: "which removes it"})
+		case c.Slot != "" && !c.Runs(e.Now):
+			warn("capture", fmt.Sprintf("no process captures changes, and legacy's server keeps its log (%s when last seen, %s): %s",
+				humanize.Bytes(c.HeldBytes), humanize.Ago(e.Now, c.Reported), cmp.Or(c.Error, "no daemon reports")), hint.Hint{Do: hint.Serve})
+		case c.Error != "":
+			warn("capture", "change capture does not advance: "+c.Error, hint.Hint{})
+		case c.Slot != "" && c.LimitBytes > 0 && c.HeldBytes > c.LimitBytes/2:
+			warn("capture", fmt.Sprintf("legacy's server keeps %s of log for the slot, which is given up at %s (%s)", humanize.Bytes(c.HeldBytes), humanize.Bytes(c.LimitBytes), c.LimitBy), hint.Hint{})
+		}
+	}
 	if m != nil && m.Name == st.Migration {
 		if check, found := changed(ctx, db, m); found && check.Result != store.Refused { // a refused one is a check of the file
 			warn("migration-file", check.Detail, hint.Hint{Do: hint.Apply})
@@ -96,7 +112,7 @@ func symptoms(ctx context.Context, db *state.Store, st phases.Status, m *migrati
 	}
 	if !slices.ContainsFunc(found, func(c store.Check) bool { return c.Result != store.Good }) {
 		found = append(found, store.Check{Name: "status", Result: store.Good, Detail: st.Route.String() +
-			", no symptom in what the state has of losses, fleet, journal, fence, daemon, webhooks, parts, writers that bypass, columns and history"})
+			", no symptom in what the state has of losses, fleet, journal, fence, daemon, webhooks, parts, writers that bypass, change capture, columns and history"})
 	}
 	return found
 }

@@ -42,16 +42,59 @@ type Marker struct {
 // CaptureName is the name of the migration's publication and replication slot. A slot's name is one for
 // the whole server and of few characters, so it has a hash of what it leaves out.
 func (l *Legacy) CaptureName() string {
+	return captureName(l.pool.Config().ConnConfig.Database, l.name)
+}
+
+const capturePrefix = "migrator_"
+
+func captureName(database, migration string) string {
 	var b strings.Builder
-	for _, r := range strings.ToLower(l.name) {
+	for _, r := range strings.ToLower(migration) {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '_' {
 			b.WriteRune(r)
 		} else {
 			b.WriteByte('_')
 		}
 	}
-	sum := sha256.Sum256([]byte(l.pool.Config().ConnConfig.Database + "\x00" + l.name))
-	return fmt.Sprintf("migrator_%.40s_%s", b.String(), hex.EncodeToString(sum[:4]))
+	sum := sha256.Sum256([]byte(database + "\x00" + migration))
+	return fmt.Sprintf(capturePrefix+"%.40s_%s", b.String(), hex.EncodeToString(sum[:4]))
+}
+
+// Orphan is a replication slot in the form of a migration's, of which legacy's database has no migration.
+type Orphan struct {
+	Slot string
+	Held int64 // bytes of log that the server keeps for it
+}
+
+// OrphanSlots lists the slots of this database whose migrations are no more, or are not captured.
+func (l *Legacy) OrphanSlots(ctx context.Context) (list []Orphan, err error) {
+	known := map[string]bool{}
+	rows, err := l.pool.Query(ctx, "SELECT name FROM migrator_legacy.capture")
+	if err == nil {
+		var name string
+		_, err = pgx.ForEachRow(rows, []any{&name}, func() error {
+			known[captureName(l.pool.Config().ConnConfig.Database, name)] = true
+			return nil
+		})
+	}
+	if err != nil && !errors.Is(asNotInstalled(err), errNotInstalled) {
+		return nil, fmt.Errorf("read which migrations are captured: %w", err)
+	}
+	rows, err = l.pool.Query(ctx, `SELECT slot_name::text, coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::int8 FROM pg_replication_slots
+		WHERE database = current_database() AND plugin = 'pgoutput' AND slot_name ~ '^migrator_.*_[0-9a-f]{8}$' ORDER BY slot_name`)
+	if err == nil {
+		var o Orphan
+		_, err = pgx.ForEachRow(rows, []any{&o.Slot, &o.Held}, func() error {
+			if !known[o.Slot] {
+				list = append(list, o)
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read legacy's replication slots: %w", err)
+	}
+	return list, nil
 }
 
 // MarkerPrefix is the prefix of the migration's markers.

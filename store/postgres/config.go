@@ -48,6 +48,8 @@ var (
 	_ migration.SQLPart     = (*LegacyConfig)(nil)
 	_ migration.VersionPart = (*LegacyConfig)(nil)
 
+	_ migration.CapturedPart = (*LegacyConfig)(nil)
+
 	_ migration.ForgettingPart = (*LegacyConfig)(nil)
 	_ migration.ForgettingPart = (*TargetConfig)(nil)
 
@@ -150,6 +152,13 @@ func (c *LegacyConfig) Validate(v migration.Validation) {
 	}
 	for i, name := range c.Key {
 		v.Moved(v.Index("legacy.key", i), name, "is a column of the key")
+	}
+}
+
+// ValidateCapture implements migration.CapturedPart.
+func (c *LegacyConfig) ValidateCapture(v migration.Validation) {
+	if c.VersionColumn != "" {
+		v.At("capture.mode", ": %q: the log of a delete does not have legacy.version_column: leave that out, so that versions come from the log", v.Config().Capture.Mode)
 	}
 }
 

@@ -42,7 +42,7 @@ var may = rows(map[string]string{
 	"internal/repair":    tool,
 	"internal/throttle":  "store internal/humanize internal/sleep",
 	"internal/backfill":  tool + " internal/humanize internal/repair internal/throttle",
-	"internal/capture":   tool + " internal/pgfail internal/repair internal/throttle store/postgres", // its source is PostgreSQL's log
+	"internal/capture":   tool + " internal/humanize internal/pgfail internal/repair internal/throttle store/postgres", // its source is PostgreSQL's log
 	"internal/control":   tool,
 	"internal/judge":     tool + " dual/telemetry internal/stats internal/stats/sketch",
 	"internal/drill":     tool + " dual internal/humanize", // its load is an instance
@@ -65,7 +65,7 @@ var may = rows(map[string]string{
 	"internal/app": tool + " dual dual/pgfleet reconcile runbook internal/backfill internal/capture internal/control internal/drill internal/humanize internal/judge" +
 		" internal/openstore internal/schedule internal/sources internal/sqlconsole" +
 		" internal/state internal/state/backfills internal/state/captures internal/state/drills internal/state/reconciles internal/state/runbooks internal/throttle",
-	"internal/preflight": tool + " internal/humanize internal/infile internal/state reconcile",
+	"internal/preflight": tool + " internal/capture internal/humanize internal/infile internal/state reconcile",
 	"internal/daemon": tool + " metrics reconcile internal/app internal/capture internal/control internal/judge internal/notify internal/openstore internal/schedule" +
 		" internal/server internal/state internal/state/captures internal/state/outbox internal/state/reconciles internal/statedb",
 	"internal/server":     "phases internal/hint internal/logs internal/oneline",
