@@ -9,7 +9,6 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/backfill"
 	"github.com/stranglerfig/migrator/internal/capture"
-	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/sleep"
@@ -42,7 +41,6 @@ func (j *Job) LoseCapture(ctx context.Context, err error) (lost bool, failed err
 	}
 	// [capture-reentry]: recorded first: from then on what was brought counts for nothing, whatever comes next.
 	_, failed = j.State.LoseCapture(ctx, j.Config.Name, gone.Error())
-	failpoint.Here("capture.lost")
 	if failed == nil {
 		failed = j.readLegacyWithoutCapture(ctx, gone.Error())
 	}
@@ -67,11 +65,7 @@ func (j *Job) RestartCapture(ctx context.Context, why string) error {
 	if err != nil {
 		return err
 	}
-	if err := c.Forget(ctx); err != nil {
-		return err
-	}
-	failpoint.Here("capture.restarted")
-	return nil
+	return c.Forget(ctx)
 }
 
 // ForgetCapture removes the slot, the publication and the progress. If the migration is to be captured, the daemon
