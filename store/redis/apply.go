@@ -28,10 +28,7 @@ func (t *Target) Apply(ctx context.Context, writes []store.Write) ([]store.Resul
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	each := loadRows
-	if t.cluster != nil {
-		each = 1
-	}
+	each := t.callRows()
 	results := make([]store.Result, len(writes))
 	a := applying{t: t, writes: writes, results: results}
 	for i := range writes {
@@ -190,6 +187,9 @@ func (a *applying) send(ctx context.Context) (left []int) {
 		}
 		rest := c.places[done:]
 		if len(c.places) > 1 && (c.err == nil || isReply(c.err)) {
+			if c.err != nil {
+				a.t.noteRefusal(c.err.Error())
+			}
 			left = append(left, rest...)
 			continue
 		}

@@ -57,14 +57,11 @@ func (t *Target) loadShare(ctx context.Context, client *goredis.Client, f store.
 		buffers = &loadBuffers{seed: maphash.MakeSeed(), seen: make(map[uint64]struct{}, loadRows)}
 	}
 	m := blockLoad{
-		t: t, written: written, rows: rowsOf(f.Block), each: loadRows,
+		t: t, written: written, rows: rowsOf(f.Block), each: t.callRows(),
 		version: f.Version.AppendText32(nil), late: strconv.FormatInt(f.NotAfter.UnixMicro(), 10), loadBuffers: buffers,
 	}
 	if t.expires >= 0 {
 		m.horizon = strconv.FormatInt(time.Duration(t.horizon.Load()).Milliseconds(), 10)
-	}
-	if t.cluster != nil {
-		m.each = 1
 	}
 	if err := t.bulk.with(ctx, client, func(c *bulkConn) error { return m.on(c, rows) }); err != nil {
 		return err
@@ -120,6 +117,13 @@ func (m *blockLoad) on(c *bulkConn, left []int32) error {
 		if left, refused, err = m.by(c, fast, left); err != nil {
 			return err
 		}
+		// By the same script, one record a call: the slow one would be refused for the same reason.
+		if each := m.t.callRows(); each < m.each {
+			m.each = each
+			if left, refused, err = m.by(c, fast, left); err != nil {
+				return err
+			}
+		}
 	}
 	if len(left) == 0 {
 		return nil
@@ -164,6 +168,7 @@ func (m *blockLoad) by(c *bulkConn, f bulkWriter, rows []int32) (left []int32, r
 			return nil, false, err
 		}
 		if !ok {
+			m.t.noteRefusal(c.refused)
 			left, refused = append(left, m.sent[from:end]...), refused || refusesFastPath(c.refused)
 		}
 		from = end

@@ -167,3 +167,40 @@ func TestBulkLoadWithoutMemory(t *testing.T) {
 		}
 	}
 }
+
+// TestAClusterBehindOneAddress: the server refuses a call with keys of several slots. From then on each call has one
+// record, by the fast script too.
+func TestAClusterBehindOneAddress(t *testing.T) {
+	t.Parallel()
+	server := testenv.Redis(t, testenv.RedisOptions{NoPassword: true, Config: []string{"cluster-enabled yes"}})
+	schema := storetest.Simple()
+	for _, format := range formats {
+		m := testConfig(format, format, schema, storetest.TargetOptions{})
+		loads, applies := open(t, m, server.URL(), schema), open(t, m, server.URL(), schema)
+		if format == formats[0] {
+			ok(t, loads.client.Do(t.Context(), "cluster", "addslotsrange", 0, 16383).Err())
+		}
+		for !strings.Contains(loads.client.ClusterInfo(t.Context()).Val(), "cluster_state:ok") {
+			time.Sleep(time.Millisecond)
+		}
+		var records []record.Record
+		var writes []store.Write
+		for i := range 50 {
+			w := write(i, 2)
+			records, writes = append(records, w.Record), append(writes, w)
+		}
+		for range 2 {
+			ok(t, loads.client.FlushAll(t.Context()).Err())
+			if written := filled(t, loads, version(1), records...); slices.Contains(written, false) {
+				t.Errorf("%s: written: %v", format, written)
+			}
+		}
+		if !loads.oneSlot.Load() || loads.noFastLoad.Load() {
+			t.Errorf("%s: one slot: %v, no fast load: %v", format, loads.oneSlot.Load(), loads.noFastLoad.Load())
+		}
+		applied(t, applies, writes...)
+		if !applies.oneSlot.Load() {
+			t.Errorf("%s: calls still have several keys", format)
+		}
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,6 +51,7 @@ type Target struct {
 	noExpireTime atomic.Bool // the server has no PEXPIRETIME
 	buffers      sync.Pool   // of *loadBuffers
 	noFastLoad   atomic.Bool // the server or its user refuses the fast script of BulkLoad
+	oneSlot      atomic.Bool // the server refuses a call with keys of several slots: a cluster behind one address
 }
 
 var _ store.Target = (*Target)(nil)
@@ -132,6 +134,21 @@ func (t *Target) Client() goredis.UniversalClient { return t.client }
 
 // Template makes and reads the records' Redis keys.
 func (t *Target) Template() *Template { return t.template }
+
+// callRows is how many records a call of a script may have, if they fit.
+func (t *Target) callRows() int {
+	if t.cluster != nil || t.oneSlot.Load() {
+		return 1
+	}
+	return loadRows
+}
+
+// noteRefusal remembers that the server refuses calls with keys of several slots.
+func (t *Target) noteRefusal(text string) {
+	if strings.HasPrefix(text, "CROSSSLOT") {
+		t.oneSlot.Store(true)
+	}
+}
 
 // Close ends all connections.
 func (t *Target) Close() error {
