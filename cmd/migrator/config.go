@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -119,6 +120,13 @@ func (c *cli) shownSettings() (values map[string]string, rows [][]string) {
 		{"listen_anywhere", strconv.FormatBool(s.ListenAnywhere), "MIGRATOR_LISTEN_ANYWHERE", "--listen-anywhere (serve, worker)"},
 		{"alerts_token", cmp.Or(s.AlertsToken, "-"), "MIGRATOR_ALERTS_TOKEN", "-"},
 		{"alerts_token_file", cmp.Or(s.AlertsTokenFile, "-"), "MIGRATOR_ALERTS_TOKEN_FILE", "-"},
+		{"flags", strconv.FormatBool(s.Flags), "MIGRATOR_FLAGS", "--flags (serve)"},
+		{"flags_origins", cmp.Or(s.FlagsOrigins, "-"), "MIGRATOR_FLAGS_ORIGINS", "-"},
+		{"flags_rate", cmp.Or(strings.TrimPrefix(strconv.Itoa(s.FlagsRate), "0"), "-"), "MIGRATOR_FLAGS_RATE", "-"},
+		{"hosts", cmp.Or(s.Hosts, "-"), "MIGRATOR_HOSTS", "-"},
+		{"tls_cert_file", cmp.Or(s.TLSCertFile, "-"), "MIGRATOR_TLS_CERT_FILE", "-"},
+		{"tls_key_file", cmp.Or(s.TLSKeyFile, "-"), "MIGRATOR_TLS_KEY_FILE", "-"},
+		{"tls_client_ca_file", cmp.Or(s.TLSClientCAFile, "-"), "MIGRATOR_TLS_CLIENT_CA_FILE", "-"},
 	}
 	values = map[string]string{}
 	for _, row := range rows[1:] {

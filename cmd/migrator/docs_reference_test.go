@@ -119,9 +119,15 @@ func settingsReference() string {
 	for i := range t.NumField() {
 		name := t.Field(i).Tag.Get("mapstructure")
 		flag, def, meaning := "", "", map[string]string{
-			"state_url":         "the state database's URL; no flag, since command lines are public",
-			"alerts_token":      "bearer token that lets an Alertmanager send alerts to serve; no flag, since command lines are public",
-			"alerts_token_file": "file with that token; without either, serve accepts no alerts",
+			"state_url":          "the state database's URL; no flag, since command lines are public",
+			"alerts_token":       "bearer token that lets an Alertmanager send alerts to serve; no flag, since command lines are public",
+			"alerts_token_file":  "file with that token; without either, serve accepts no alerts",
+			"flags_origins":      "origins of the pages that browsers may ask for flags from, such as https://shop.example, separated by commas",
+			"flags_rate":         "requests for flags that one token may make in a second (200)",
+			"hosts":              "names by which requests to serve may come, separated by commas (default: on loopback this machine's, elsewhere any)",
+			"tls_cert_file":      "certificate that serve listens with, in PEM; read again when it changes",
+			"tls_key_file":       "its key",
+			"tls_client_ca_file": "authority whose certificates clients of serve must have (mutual TLS)",
 		}[name]
 		if t.Field(i).Type.Kind() != reflect.Bool && meaning == "" && flags.Lookup(strings.ReplaceAll(name, "_", "-")) == nil {
 			panic("the setting " + name + " has no meaning here")

@@ -51,7 +51,7 @@ func verdict(p *preflight.Report) error {
 // preflight checks m, which may be nil.
 func (c *cli) preflight(m *migration.Config) *preflight.Preflight {
 	p := &preflight.Preflight{Config: m, StateURL: c.settings.stateURL, OpenState: c.openState, CheckSources: app.CheckPrometheus}
-	for _, file := range []string{c.settings.StateURLFile, c.settings.AlertsTokenFile} {
+	for _, file := range []string{c.settings.StateURLFile, c.settings.AlertsTokenFile, c.settings.TLSKeyFile} {
 		if file != "" {
 			p.SecretFiles = append(p.SecretFiles, file)
 		}

@@ -17,6 +17,7 @@ const defaultListen = "127.0.0.1:7070"
 func addServeFlags(f *pflag.FlagSet) {
 	f.String("listen", defaultListen, "address of health checks, status and metrics, on loopback")
 	f.Bool("listen-anywhere", false, "allow addresses off loopback: any client can then read the migrations' status")
+	f.Bool("flags", false, "answer OpenFeature's remote evaluation (OFREP) for callers with a token")
 }
 
 func newServe(c *cli) *cobra.Command {
@@ -43,7 +44,10 @@ It never moves a migration into another phase. Every daemon answers GET /healthz
 /status (the document of migrator status -o json) and /metrics (for Prometheus). These
 change nothing and need no password, so it listens on loopback unless
 --listen-anywhere is given. With a token (MIGRATOR_ALERTS_TOKEN, or the setting
-alerts_token_file) it accepts an Alertmanager's webhooks by POST /alerts/MIGRATION.`,
+alerts_token_file) it accepts an Alertmanager's webhooks by POST /alerts/MIGRATION.
+With --flags it answers the OpenFeature Remote Evaluation Protocol below /ofrep/v1 for
+callers that have a token (migrator token create); its role needs
+migrator init --grant-server.`,
 		Annotations: map[string]string{defaultLogLevel: "info"},
 		Args:        cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, paths []string) error {
@@ -62,6 +66,14 @@ func (c *cli) serve(ctx context.Context, paths []string) error {
 	if err != nil {
 		return err
 	}
+	flags, err := c.settings.flags()
+	if err != nil {
+		return err
+	}
+	http, err := c.settings.http(c.log)
+	if err != nil {
+		return err
+	}
 	all, err := c.readMigrations(paths)
 	if err != nil {
 		return err
@@ -75,7 +87,7 @@ func (c *cli) serve(ctx context.Context, paths []string) error {
 	if err != nil {
 		return err
 	}
-	d := &daemon.Daemon{State: store, Migrations: all, AlertsToken: token, Log: c.log}
+	d := &daemon.Daemon{State: store, Migrations: all, AlertsToken: token, Flags: flags, HTTP: http, Log: c.log}
 	return d.Run(ctx, listener)
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -21,9 +22,11 @@ import (
 	"github.com/spf13/viper"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/stranglerfig/migrator/internal/daemon"
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/infile"
 	"github.com/stranglerfig/migrator/internal/oneline"
+	"github.com/stranglerfig/migrator/internal/server"
 )
 
 // settings are the tool's own: where its state is, how it prints. They come from
@@ -42,6 +45,15 @@ type settings struct {
 
 	AlertsToken     string `mapstructure:"alerts_token"`
 	AlertsTokenFile string `mapstructure:"alerts_token_file"`
+
+	Flags        bool   `mapstructure:"flags"`
+	FlagsOrigins string `mapstructure:"flags_origins"`
+	FlagsRate    int    `mapstructure:"flags_rate"`
+
+	Hosts           string `mapstructure:"hosts"`
+	TLSCertFile     string `mapstructure:"tls_cert_file"`
+	TLSKeyFile      string `mapstructure:"tls_key_file"`
+	TLSClientCAFile string `mapstructure:"tls_client_ca_file"`
 }
 
 const (
@@ -72,7 +84,7 @@ func (c *cli) configure(cmd *cobra.Command) error {
 	v.SetEnvKeyReplacer(strings.NewReplacer("-", "_"))
 	v.AutomaticEnv()
 	v.SetDefault("listen", defaultListen)
-	for _, name := range []string{"file", "output", "state-url-file", "log-level", "log-format", "listen", "listen-anywhere"} {
+	for _, name := range []string{"file", "output", "state-url-file", "log-level", "log-format", "listen", "listen-anywhere", "flags"} {
 		flag := cmd.Flags().Lookup(name)
 		if flag == nil {
 			continue // of another command
@@ -98,9 +110,16 @@ func (c *cli) configure(cmd *cobra.Command) error {
 		return usageTry(try("migrator config settings"), "settings %s: %w", path, err)
 	}
 	from := func(name string) string { return origin(cmd, path, lines, name) }
-	if text := v.GetString("listen_anywhere"); text != "" {
-		if _, err := strconv.ParseBool(text); err != nil {
-			return usagef("%s: %q: want true or false", from("listen_anywhere"), text)
+	for _, name := range []string{"listen_anywhere", "flags"} {
+		if text := v.GetString(name); text != "" {
+			if _, err := strconv.ParseBool(text); err != nil {
+				return usagef("%s: %q: want true or false", from(name), text)
+			}
+		}
+	}
+	if text := v.GetString("flags_rate"); text != "" {
+		if n, err := strconv.Atoi(text); err != nil || n < 1 || n > maxFlagsRate {
+			return usagef("%s: %q: want a number from 1 to %d", from("flags_rate"), text, maxFlagsRate)
 		}
 	}
 	if err := v.Unmarshal(&c.settings); err != nil {
@@ -270,7 +289,62 @@ func (s *settings) migrationFile() string {
 	return ""
 }
 
-const minAlertsToken = 16
+const (
+	minAlertsToken = 16
+	maxFlagsRate   = 100_000 // requests of one token in a second
+)
+
+// flags are how flags are served; nil: they are not.
+func (s *settings) flags() (*daemon.FlagsOptions, error) {
+	origins := listed(s.FlagsOrigins)
+	for _, o := range origins {
+		u, err := url.Parse(o)
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || o != u.Scheme+"://"+u.Host {
+			return nil, usageTry(try("https://shop.example"), "flags_origins: %q: want the scheme and the host of a page, without a path", oneline.Of(o))
+		}
+	}
+	switch {
+	case s.Flags && s.ListenAnywhere && s.TLSCertFile == "":
+		return nil, usageTry(try("tls_cert_file and tls_key_file, or a proxy on this machine that ends TLS and --listen on loopback"),
+			"flags off loopback need TLS: every request has a token")
+	case s.Flags:
+		return &daemon.FlagsOptions{Origins: origins, Rate: s.FlagsRate}, nil
+	case len(origins) > 0 || s.FlagsRate != 0:
+		return nil, usageTry(try("flags: true"), "flags_origins and flags_rate are of flags, which are not served")
+	}
+	return nil, nil
+}
+
+// http are the names and the certificates of what serve listens at.
+func (s *settings) http(log *slog.Logger) (o server.Options, err error) {
+	o.Hosts = listed(s.Hosts)
+	for _, h := range o.Hosts {
+		if strings.ContainsAny(h, "/:@ ") {
+			return o, usageTry(try("migrator.internal.example"), "hosts: %q: want names, separated by commas, without ports", oneline.Of(h))
+		}
+	}
+	if s.TLSCertFile == "" && s.TLSKeyFile == "" && s.TLSClientCAFile == "" {
+		return o, nil
+	}
+	if s.TLSCertFile == "" || s.TLSKeyFile == "" {
+		return o, usagef("tls_cert_file and tls_key_file belong together, and tls_client_ca_file to both: name both")
+	}
+	certificates := &server.Certificates{Cert: s.TLSCertFile, Key: s.TLSKeyFile, ClientCA: s.TLSClientCAFile, Log: log}
+	if o.TLS, err = certificates.Config(); err != nil {
+		return o, usagef("certificates: %w", err)
+	}
+	return o, nil
+}
+
+// listed are the words of a setting that has several, separated by commas.
+func listed(text string) (all []string) {
+	for word := range strings.SplitSeq(text, ",") {
+		if word = strings.TrimSpace(word); word != "" {
+			all = append(all, word)
+		}
+	}
+	return all
+}
 
 // alertsToken is what Alertmanagers must send; "": alerts are not accepted.
 func (s *settings) alertsToken() (string, error) {

@@ -2,9 +2,11 @@ package daemon
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/server"
@@ -15,7 +17,7 @@ import (
 )
 
 // handler serves HTTP for all migrations of the daemon.
-func (d *Daemon) handler() (http.Handler, error) {
+func (d *Daemon) handler(flags *server.Flags) (http.Handler, error) {
 	var names []string
 	for _, m := range d.Migrations {
 		names = append(names, m.Config.Name)
@@ -32,12 +34,38 @@ func (d *Daemon) handler() (http.Handler, error) {
 	}
 	api := &server.API{
 		Ping: d.State.Pool().Ping, Metrics: scraped, Log: d.Log, Role: d.role, Unled: d.unled,
+		Flags:  flags,
 		Status: func(ctx context.Context) (any, error) { return d.status(ctx, names) },
 	}
 	if d.AlertsToken != "" {
 		api.Alerts = d.alerts()
 	}
 	return api.Handler(), nil
+}
+
+// flags serves the routes of all migrations of the state database, whichever this daemon leads; nil: it serves none.
+func (d *Daemon) flags() *server.Flags {
+	if d.Flags == nil {
+		return nil
+	}
+	return &server.Flags{
+		Origins: d.Flags.Origins, Rate: d.Flags.Rate, Log: d.Log, Notified: d.State.Notified,
+		Read: func(ctx context.Context) (p server.Published, err error) {
+			began := time.Now() // a token's life is counted from before it was read
+			routes, bearers, err := d.State.Publication(ctx)
+			if err != nil {
+				return p, err
+			}
+			for _, r := range routes {
+				p.Routes = append(p.Routes, server.PublishedRoute{Migration: r.Migration, Route: r.Route, Lease: r.Lease})
+			}
+			p.Bearers = make(map[[sha256.Size]byte]server.Bearer, len(bearers))
+			for hash, b := range bearers {
+				p.Bearers[hash] = server.Bearer{ID: b.ID, Until: began.Add(b.Lives), Migrations: b.Migrations}
+			}
+			return p, nil
+		},
+	}
 }
 
 func (d *Daemon) role() string {

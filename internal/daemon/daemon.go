@@ -33,9 +33,17 @@ import (
 // checks, status and metrics. See migrator serve for the leader's tasks.
 type Daemon struct {
 	State       *state.Store
-	Migrations  []*Migration // names are unique
-	AlertsToken string       // that an Alertmanager must send; "": POST /alerts does not exist
+	Migrations  []*Migration  // names are unique
+	AlertsToken string        // that an Alertmanager must send; "": POST /alerts does not exist
+	Flags       *FlagsOptions // nil: flags are not served
+	HTTP        server.Options
 	Log         *slog.Logger // nil: discarded
+}
+
+// FlagsOptions are how flags are served.
+type FlagsOptions struct {
+	Origins []string // of pages that browsers may call from
+	Rate    int      // requests of one token in a second; 0: the default
 }
 
 // Migration is one migration that a daemon leads, or is the standby of.
@@ -50,14 +58,18 @@ type Migration struct {
 // Run runs until ctx ends, and then returns nil. It closes the listener.
 func (d *Daemon) Run(ctx context.Context, listener net.Listener) error {
 	d.Log = logs.OrDiscard(d.Log)
-	handler, err := d.handler()
+	flags := d.flags()
+	handler, err := d.handler(flags)
 	if err != nil {
 		_ = listener.Close()
 		return err
 	}
 	d.Log.Info("listening", "address", listener.Addr().String())
 	g, serving := errgroup.WithContext(ctx)
-	g.Go(func() error { return server.Serve(serving, listener, handler) })
+	g.Go(func() error { return server.Serve(serving, listener, handler, d.HTTP) })
+	if flags != nil {
+		g.Go(func() error { return flags.Run(serving) })
+	}
 	for _, m := range d.Migrations {
 		g.Go(func() error { return d.lead(serving, m) })
 		isLed := func(ctx context.Context) (bool, error) { return d.State.Led(ctx, state.LeaderName(m.Config.Name)) }

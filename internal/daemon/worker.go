@@ -166,7 +166,7 @@ func (w *Worker) answer(ctx context.Context, group *errgroup.Group, name string,
 	}
 	api := &server.API{Ping: func(ctx context.Context) error { return w.job.Load().State.Pool().Ping(ctx) }, Role: func() string { return "worker" }, Metrics: scraped, Log: log}
 	log.Info("listening", "address", listener.Addr().String())
-	group.Go(func() error { return server.Serve(ctx, listener, api.Handler()) })
+	group.Go(func() error { return server.Serve(ctx, listener, api.Handler(), server.Options{}) })
 	return nil
 }
 

@@ -4,12 +4,14 @@ package server
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,10 +38,10 @@ func CheckLoopback(address string) error {
 	return hint.Errorf(hint.Hint{Do: hint.Listen}, "listen address %q is not on loopback: %w", address, ErrNotLoopback)
 }
 
-// onLoopback refuses requests whose Host is not this machine's: a page that a browser on it shows
-// could otherwise read the endpoints, by a name of its own that it lets resolve to 127.0.0.1 (DNS
+// forHosts refuses requests whose Host is none of the names, nor, on loopback, this machine's: a page that a
+// browser shows could otherwise reach the endpoints by a name of its own that it lets resolve to this address (DNS
 // rebinding).
-func onLoopback(next http.Handler) http.Handler {
+func forHosts(next http.Handler, names []string, loopback bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host := r.Host
 		if name, _, err := net.SplitHostPort(host); err == nil {
@@ -49,10 +51,11 @@ func onLoopback(next http.Handler) http.Handler {
 		ip, err := netip.ParseAddr(host)
 		switch {
 		case r.Host == "" && r.ProtoMajor == 1 && r.ProtoMinor == 0: // browsers send one
-		case strings.EqualFold(host, "localhost"):
-		case err == nil && ip.Unmap().IsLoopback():
+		case slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(host, name) }):
+		case loopback && strings.EqualFold(host, "localhost"):
+		case loopback && err == nil && ip.Unmap().IsLoopback():
 		default:
-			refuse(w, http.StatusMisdirectedRequest, errors.New("this address answers requests for localhost, 127.0.0.1 or [::1] alone: check the Host header; a proxy before it must set it"))
+			refuse(w, http.StatusMisdirectedRequest, errors.New("this address answers requests for localhost, 127.0.0.1 or [::1], and for the hosts of its settings, alone: check the Host header; a proxy before it must set it"))
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -72,6 +75,7 @@ type API struct {
 	Status  func(ctx context.Context) (any, error)
 	Metrics http.Handler
 	Alerts  http.Handler  // checks a token itself; nil: there is no such path
+	Flags   *Flags        // likewise
 	Timeout time.Duration // for reading the state in one request; 0: 5 s
 	Log     *slog.Logger  // nil: discarded
 }
@@ -86,6 +90,9 @@ func (a *API) Handler() http.Handler {
 	mux.Handle("GET /metrics", a.Metrics)
 	if a.Alerts != nil {
 		mux.Handle("POST /alerts/{migration}", a.Alerts)
+	}
+	if a.Flags != nil {
+		a.Flags.Register(mux)
 	}
 	return mux
 }
@@ -146,19 +153,28 @@ func (a *API) log() *slog.Logger {
 	return a.Log
 }
 
-// maxConnections bounds what clients of a daemon hold open at once.
+// maxConnections bounds what clients of a daemon hold open at once, event streams beside it.
 const maxConnections = 256
 
+// Options are what Serve may be given.
+type Options struct {
+	Hosts []string    // names by which requests may come; none: on loopback this machine's, elsewhere any
+	TLS   *tls.Config // nil: plain HTTP
+}
+
 // Serve serves on the listener until ctx ends, waits up to 3 s for requests in flight,
-// and returns nil. It closes the listener. On loopback it answers requests for this machine alone.
-// Headers, times, bodies and connections are bounded.
-func Serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
+// and returns nil. It closes the listener. On loopback it answers requests for this machine alone, unless Hosts
+// has other names. Headers, times, bodies and connections are bounded.
+func Serve(ctx context.Context, listener net.Listener, handler http.Handler, o Options) error {
 	handler = http.MaxBytesHandler(handler, defaultMaxBody+1)
-	if address, ok := listener.Addr().(*net.TCPAddr); ok && address.IP.IsLoopback() {
-		handler = onLoopback(handler)
+	address, ok := listener.Addr().(*net.TCPAddr)
+	if loopback := ok && address.IP.IsLoopback(); loopback || len(o.Hosts) > 0 {
+		handler = forHosts(handler, o.Hosts, loopback)
 	}
-	listener = netutil.LimitListener(listener, maxConnections)
+	listener = netutil.LimitListener(listener, maxConnections+mostStreams)
 	s := &http.Server{
+		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // a scanner's handshakes are no news
+		TLSConfig:         o.TLS,
 		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
@@ -168,7 +184,11 @@ func Serve(ctx context.Context, listener net.Listener, handler http.Handler) err
 	}
 	g, serving := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		if err := s.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		serve := s.Serve
+		if o.TLS != nil {
+			serve = func(l net.Listener) error { return s.ServeTLS(l, "", "") }
+		}
+		if err := serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
 		return nil

@@ -99,7 +99,7 @@ func TestDaemonStopsCleanly(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	g, serving := errgroup.WithContext(ctx)
-	g.Go(func() error { return server.Serve(serving, listener, api(nil)) })
+	g.Go(func() error { return server.Serve(serving, listener, api(nil), server.Options{}) })
 	leads := make(chan struct{})
 	g.Go(func() error {
 		return store.Lead(serving, "keep m", func(ctx context.Context) error {

@@ -30,7 +30,7 @@ func listening(t *testing.T, alerts *server.Alerts) (address string) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- server.Serve(ctx, listener, a.Handler()) }()
+	go func() { done <- server.Serve(ctx, listener, a.Handler(), server.Options{}) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-done; err != nil {

@@ -187,3 +187,9 @@ func (s *Store) Publication(ctx context.Context) (routes []Published, bearers ma
 	})
 	return routes, bearers, statedb.ExplainFor(err, hint.GrantServer)
 }
+
+// Notified calls changed when a route or a token may have changed: at each connect, and at each notification, until ctx
+// ends. It has a connection of its own.
+func (s *Store) Notified(ctx context.Context, changed func()) error {
+	return statedb.Listen(ctx, s.pool.Config().ConnConfig, func(context.Context, *pgx.Conn) { changed() }, func(string) { changed() })
+}

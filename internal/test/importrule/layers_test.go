@@ -68,7 +68,7 @@ var may = rows(map[string]string{
 	"internal/preflight": tool + " internal/capture internal/humanize internal/infile internal/state reconcile",
 	"internal/daemon": tool + " metrics reconcile internal/app internal/capture internal/control internal/judge internal/notify internal/openstore internal/schedule" +
 		" internal/server internal/state internal/state/captures internal/state/outbox internal/state/reconciles internal/statedb",
-	"internal/server":     "phases internal/hint internal/logs internal/oneline",
+	"internal/server":     "phases internal/hint internal/infile internal/logs internal/oneline",
 	"internal/sqlconsole": "record runbook internal/pgfail",
 
 	"internal/configschema":     words + " migration runbook",
