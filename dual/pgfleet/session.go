@@ -126,7 +126,7 @@ func (l *lender) withdraw(o *loan) bool {
 // notification waits for one on a session that listens, and lends the session meanwhile. Without an
 // error it is nil after a loan.
 func (f *Fleet) notification(ctx context.Context, conn *pgx.Conn) (*pgconn.Notification, error) {
-	waiting, cancel := context.WithTimeout(ctx, pingAfter)
+	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	l := &loan{interrupt: cancel, conn: make(chan *pgx.Conn, 1), returned: make(chan struct{})}
 	f.lender.offer(l)

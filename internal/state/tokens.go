@@ -191,5 +191,8 @@ func (s *Store) Publication(ctx context.Context) (routes []Published, bearers ma
 // Notified calls changed when a route or a token may have changed: at each connect, and at each notification, until ctx
 // ends. It has a connection of its own.
 func (s *Store) Notified(ctx context.Context, changed func()) error {
-	return statedb.Listen(ctx, s.pool.Config().ConnConfig, func(context.Context, *pgx.Conn) { changed() }, func(string) { changed() })
+	l := statedb.Listener{
+		Config: s.pool.Config().ConnConfig, Connected: func(context.Context, *pgx.Conn) { changed() }, Heard: func(string) { changed() },
+	}
+	return l.Listen(ctx)
 }

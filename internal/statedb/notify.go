@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 const (
@@ -16,14 +17,24 @@ const (
 	reconnectFirst = 100 * time.Millisecond
 )
 
-// Listen hears, on its own connection, what the state's functions notify of, and reconnects whenever that
-// connection fails. It calls connected after each connect, since a notification may have been missed
-// before, and heard with each payload. It returns ctx's error.
-func Listen(ctx context.Context, config *pgx.ConnConfig, connected func(context.Context, *pgx.Conn), heard func(payload string)) error {
+// Listener hears, on its own connection, what the state's functions notify of.
+type Listener struct {
+	Config *pgx.ConnConfig
+	// Connected is called after each connect, since a notification may have been missed before.
+	Connected func(context.Context, *pgx.Conn)
+	// Wait waits for a notification, for as long as its context lasts; neither one nor an error: it is called again. nil:
+	// the connection's own.
+	Wait  func(context.Context, *pgx.Conn) (*pgconn.Notification, error)
+	Ended func() // nil: nothing; after each Connected, when the connection has failed
+	Heard func(payload string)
+}
+
+// Listen reconnects whenever the connection fails. It returns ctx's error.
+func (l *Listener) Listen(ctx context.Context) error {
 	wait := reconnectFirst
 	for {
 		began := time.Now()
-		listen(ctx, config, connected, heard)
+		l.listen(ctx)
 		if time.Since(began) > pingAfter {
 			wait = reconnectFirst
 		}
@@ -42,8 +53,8 @@ func Listen(ctx context.Context, config *pgx.ConnConfig, connected func(context.
 
 // listen returns when the connection fails or ctx ends. It drops its errors:
 // notifications only save time.
-func listen(ctx context.Context, config *pgx.ConnConfig, connected func(context.Context, *pgx.Conn), heard func(payload string)) {
-	conn, err := pgx.ConnectConfig(ctx, config.Copy())
+func (l *Listener) listen(ctx context.Context) {
+	conn, err := pgx.ConnectConfig(ctx, l.Config.Copy())
 	if err != nil {
 		return
 	}
@@ -55,23 +66,30 @@ func listen(ctx context.Context, config *pgx.ConnConfig, connected func(context.
 	if _, err := conn.Exec(ctx, `LISTEN `+channel); err != nil {
 		return
 	}
-	connected(ctx, conn) // after LISTEN, so that nothing falls between the two
+	l.Connected(ctx, conn) // after LISTEN, so that nothing falls between the two
+	if l.Ended != nil {
+		defer l.Ended()
+	}
 	for {
-		payload, err := next(ctx, conn)
+		payload, err := l.next(ctx, conn)
 		if err != nil {
 			return
 		}
 		if payload != "" {
-			heard(payload)
+			l.Heard(payload)
 		}
 	}
 }
 
 // next returns a notification's payload, or "" for a silence after which a ping succeeded.
-func next(ctx context.Context, conn *pgx.Conn) (string, error) {
+func (l *Listener) next(ctx context.Context, conn *pgx.Conn) (string, error) {
 	waiting, cancel := context.WithTimeout(ctx, pingAfter)
 	defer cancel()
-	n, err := conn.WaitForNotification(waiting)
+	wait := l.Wait
+	if wait == nil {
+		wait = func(ctx context.Context, conn *pgx.Conn) (*pgconn.Notification, error) { return conn.WaitForNotification(ctx) }
+	}
+	n, err := wait(waiting, conn)
 	if err != nil {
 		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) || conn.IsClosed() {
 			return "", err
@@ -80,7 +98,7 @@ func next(ctx context.Context, conn *pgx.Conn) (string, error) {
 		defer cancel()
 		return "", conn.Ping(ping)
 	}
-	if n.Channel != channel {
+	if n == nil || n.Channel != channel {
 		return "", nil
 	}
 	return n.Payload, nil
