@@ -87,7 +87,9 @@ func (l *Listener) next(ctx context.Context, conn *pgx.Conn) (string, error) {
 	defer cancel()
 	wait := l.Wait
 	if wait == nil {
-		wait = func(ctx context.Context, conn *pgx.Conn) (*pgconn.Notification, error) { return conn.WaitForNotification(ctx) }
+		wait = func(ctx context.Context, conn *pgx.Conn) (*pgconn.Notification, error) {
+			return conn.WaitForNotification(ctx)
+		}
 	}
 	n, err := wait(waiting, conn)
 	if err != nil {
