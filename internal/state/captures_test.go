@@ -9,9 +9,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/stranglerfig/migrator/internal/backfill"
 	"github.com/stranglerfig/migrator/internal/capture"
+	"github.com/stranglerfig/migrator/internal/state/backfills"
 	"github.com/stranglerfig/migrator/internal/state/captures"
 	"github.com/stranglerfig/migrator/internal/statedb"
+	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 )
 
@@ -66,5 +69,83 @@ func TestCaptureKeepsItsProgress(t *testing.T) {
 	}
 	if _, _, err := captures.New(s.Pool(), "nope", s.MarkUnclean).Begin(ctx); !errors.Is(err, statedb.ErrUnknownMigration) {
 		t.Errorf("unknown: %v", err)
+	}
+}
+
+// TestWhatIsLostToCapture voids the backfills that began before, and marks the migration; in retain legacy takes
+// nothing that could be missing. Progress is saved once it begins again.
+func TestWhatIsLostToCapture(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	ctx := t.Context()
+	ledger := captures.New(s.Pool(), testMigration, s.MarkUnclean)
+	p, release, err := ledger.Begin(ctx)
+	must(t, err)
+	p.Slot, p.Era, p.Fence, p.Sweeps = "slot", 7, "a", make([]capture.Sweep, 2)
+	must(t, ledger.Save(ctx, p))
+	must(t, ledger.Report(ctx, phases.Capture{Running: true, Fence: "stale"}))
+	e, err := s.Snapshot(ctx, testMigration)
+	must(t, err)
+	if c := e.Capture; c == nil || !c.Runs(e.Now) || c.Slot != "slot" || c.Era != 7 || c.Fence != "a" || c.Sweeps != 2 || c.Lost != "" {
+		t.Errorf("%+v", e.Capture)
+	}
+
+	walk(t, s, nil, phases.Route{Phase: phases.ShadowWrite})
+	runs := backfills.New(s.Pool(), testMigration)
+	began, finish, err := runs.Begin(ctx)
+	must(t, err)
+	news, err := s.LoseCapture(ctx, testMigration, "the slot is gone")
+	must(t, err)
+	if again, err := s.LoseCapture(ctx, testMigration, "another reason"); !news || again || err != nil {
+		t.Errorf("news: %v, then %v, %v", news, again, err)
+	}
+	if err := runs.Save(ctx, began); !errors.Is(err, backfill.ErrNotReady) {
+		t.Errorf("a backfill from before is saved: %v", err)
+	}
+	finish()
+	if err := ledger.Save(ctx, p); err == nil || !strings.Contains(err.Error(), "are lost to capture") {
+		t.Errorf("progress is saved: %v", err)
+	}
+	release()
+	e, err = s.Snapshot(ctx, testMigration)
+	must(t, err)
+	lost := e.Capture
+	if lost.Lost != "the slot is gone" || e.Status.Unclean != lost.Lost || !lost.LostSince(e.Backfill.Began) || lost.Runs(e.Now) {
+		t.Errorf("%+v, %q", lost, e.Status.Unclean)
+	}
+	p, release, err = ledger.Begin(ctx)
+	must(t, err)
+	if p.Lost != lost.Lost {
+		t.Errorf("the next process does not know of it: %+v", p)
+	}
+	must(t, ledger.Save(ctx, capture.Progress{}))
+	must(t, ledger.Save(ctx, capture.Progress{Slot: "slot"}))
+	release()
+	again, finish, err := runs.Begin(ctx)
+	must(t, err)
+	finish()
+	e, err = s.Snapshot(ctx, testMigration)
+	must(t, err)
+	if again.ID == began.ID || e.Capture.Lost != "" || !e.Capture.LostAt.Equal(lost.LostAt) || e.Capture.LostSince(e.Backfill.Began) {
+		t.Errorf("begun again: %+v, backfill %d after %d", e.Capture, again.ID, began.ID)
+	}
+
+	walk(t, s, nil, phases.Route{Phase: phases.DualRead, Percent: phases.All}, phases.Route{Phase: phases.Cutover, Percent: phases.All}, phases.Route{Phase: phases.Grace})
+	// What is copied again while in-process writers keep reads with the target.
+	_, finish, err = runs.Begin(ctx)
+	must(t, err)
+	finish()
+	exec(t, s, `UPDATE migrator.captures SET lost_at = NULL`)
+	if _, _, err := runs.Begin(ctx); !errors.Is(err, backfill.ErrNotReady) {
+		t.Errorf("a backfill in grace: %v", err)
+	}
+	walk(t, s, nil, phases.Route{Phase: phases.Fenced}, phases.Route{Phase: phases.Retain})
+	exec(t, s, `UPDATE migrator.migrations SET unclean_at = NULL, unclean_why = ''`)
+	news, err = s.LoseCapture(ctx, testMigration, "gone in retain")
+	must(t, err)
+	e, err = s.Snapshot(ctx, testMigration)
+	must(t, err)
+	if !news || e.Capture.Lost != "gone in retain" || !e.Capture.LostAt.IsZero() || e.Status.Unclean != "" {
+		t.Errorf("in retain: %v, %+v, %q", news, e.Capture, e.Status.Unclean)
 	}
 }
