@@ -29,6 +29,9 @@ type BypassLook struct {
 // reported; "": nothing, or they can't be read. Where the look is too early to tell, it waits until
 // instances have reported.
 func (j *Job) diagnoseBypass(ctx context.Context) string {
+	if j.Config.Capture.Mode.On() {
+		return "" // what they write is brought
+	}
 	look, err := j.WatchBypass(ctx)
 	if err == nil && look.Unsettled > 0 {
 		if sleep.For(ctx, look.Unsettled) != nil {
@@ -52,6 +55,9 @@ func (j *Job) diagnoseBypass(ctx context.Context) string {
 // in phases in which the target is to have all of legacy's writes.
 func (j *Job) WatchBypass(ctx context.Context) (look BypassLook, err error) {
 	name := j.Config.Name
+	if j.Config.Capture.Mode == phases.CaptureOnly {
+		return look, nil // every program does
+	}
 	c, err := j.State.BypassContext(ctx, name)
 	if err != nil || !c.Status.Route.Phase.Compared() {
 		return look, err

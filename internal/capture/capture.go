@@ -235,7 +235,7 @@ func (r *run) from(ctx context.Context, p Progress) error {
 	g.Go(func() error { return r.apply(gctx, p, out, done) })
 	g.Go(func() error { return r.save(gctx, done, beat) })
 	g.Go(func() error { return r.watch(gctx, p) })
-	g.Go(func() error { return r.tell(gctx) })
+	g.Go(func() error { return r.reports(gctx) })
 	err = g.Wait()
 	out.close()
 	var gone *LostError
@@ -357,8 +357,8 @@ func (r *run) next(ctx context.Context, in *queue, briefly bool) (batch, error) 
 	return b, err
 }
 
-// tell reports each second, also while nothing advances.
-func (r *run) tell(ctx context.Context) error {
+// reports reports each second, also while nothing advances.
+func (r *run) reports(ctx context.Context) error {
 	tick := time.NewTicker(reportPeriod)
 	defer tick.Stop()
 	for {

@@ -1,5 +1,5 @@
 // Package capture brings the changes of legacy's table to the target from PostgreSQL's log, by logical
-// replication: those of every program, also of those that don't know of the migration. No command runs it yet.
+// replication: those of every program, also of those that don't know of the migration.
 //
 // Why the target ends up as legacy is, beside writers that send messages of their own:
 //

@@ -34,10 +34,14 @@ func TestRetainWaitsForCapture(t *testing.T) {
 		meets func(b *bench, attempt string)
 		says  string // "": it is passed
 	}{
-		"it passes":           {func(b *bench, attempt string) { b.saved(passed(attempt)) }, ""},
-		"it does not":         {func(*bench, string) {}, "it has not passed the fence"},
-		"another attempt's":   {func(b *bench, _ string) { b.saved(passed("another")) }, "it has not passed the fence"},
-		"changes are missing": {func(b *bench, a string) { b.saved(passed(a)); _, err := b.state.LoseCapture(b.ctx, "items", "gone"); b.check(err) }, "gone"},
+		"it passes":         {func(b *bench, attempt string) { b.saved(passed(attempt)) }, ""},
+		"it does not":       {func(*bench, string) {}, "it has not passed the fence"},
+		"another attempt's": {func(b *bench, _ string) { b.saved(passed("another")) }, "it has not passed the fence"},
+		"changes are missing": {func(b *bench, a string) {
+			b.saved(passed(a))
+			_, err := b.state.LoseCapture(b.ctx, "items", "gone")
+			b.check(err)
+		}, "gone"},
 		"a sweep is left": {func(b *bench, attempt string) {
 			p := passed(attempt)
 			p.Sweeps = []capture.Sweep{{Opens: time.Now()}}

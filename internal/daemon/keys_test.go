@@ -133,7 +133,8 @@ func keyChanges() map[string]keyChange {
 		"reconcile.stop_on.alerts": {value: []string{"Paged"}, seen: "job"}, "reconcile.stop_on.promql": {value: "down", seen: "job"}, "reconcile.stop_on.above": {value: 7, seen: "job"},
 		"reconcile.stop_on.replication_lag": {value: "7s", seen: "job"}, "reconcile.stop_on.interval": {value: "7s", seen: "job"},
 
-		"gates.off": {value: "a reason"}, "gates.bypass.off": {value: "a reason"}, "gates.bypass.limit": {value: "7%"}, "gates.bypass.for": {value: "7h"}, "gates.consistency.limit": {value: "7%"}, "gates.consistency.for": {value: "7h"}, "gates.consistency.confidence": {value: "77%"},
+		"gates.off": {value: "a reason"}, "gates.bypass.off": {value: "a reason"}, "gates.bypass.limit": {value: "7%"}, "gates.bypass.for": {value: "7h"},
+		"gates.capture.off": {value: "a reason"}, "gates.capture.lag": {value: "7s"}, "gates.capture.bytes": {value: "7MiB"}, "gates.consistency.limit": {value: "7%"}, "gates.consistency.for": {value: "7h"}, "gates.consistency.confidence": {value: "77%"},
 		"gates.consistency.coverage": {value: "77%"}, "gates.shadow_writes.limit": {value: "7%"}, "gates.shadow_writes.calm": {value: "7m"},
 		"gates.target_reads.limit": {value: "7%"}, "gates.target_reads.calm": {value: "7m"}, "gates.added_latency.p95": {value: "7ms"},
 		"gates.drill.within": {value: "7d"}, "gates.drill.faults": {value: []string{"corrupt"}, with: map[string]any{"gates.drill.within": "7d"}}, "gates.drill.public_key": {value: "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="}, "gates.runbook.within": {value: "7d"},

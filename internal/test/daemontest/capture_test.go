@@ -126,7 +126,7 @@ func (u *unaware) captures() {
 }
 
 // TestCaptureAlonePassesEveryPhase without an instance: what instances would show is judged by full reconciles.
-// From each phase there is a way back.
+// Each phase is rolled back once.
 func TestCaptureAlonePassesEveryPhase(t *testing.T) {
 	t.Parallel()
 	u := newUnaware(t, capturedRest)

@@ -249,6 +249,117 @@ LANGUAGE sql IMMUTABLE`,
 		pkg:  "phases", run: "^TestInterlocksCantBeOverridden$",
 	},
 	{
+		rule: "capture-barrier", what: "a backfill does not wait for capture",
+		file: "internal/backfill/backfill.go",
+		old: `		if !r.p.Barrier.NewerThan(passed) {
+`,
+		new: `		if !r.p.Barrier.IsZero() || !passed.IsZero() {
+`,
+		pkg: "internal/backfill", run: "^TestBackfillWaitsForCapture$",
+	},
+	{
+		rule: "capture-barrier", what: "the wait counts from the barrier",
+		file: "internal/backfill/backfill.go",
+		old:  `r.p.Chunks, r.p.Done = version, time.Time{}, nil, 0`,
+		new:  `r.p.Chunks, r.p.Done = version, time.Now(), nil, 0`,
+		pkg:  "internal/backfill", run: "^TestBackfillWaitsForCapture$",
+	},
+	{
+		rule: "capture-order", what: "a barrier without a slot",
+		file: "internal/backfill/backfill.go",
+		old: `				return fmt.Errorf("%w: %w", ErrNotReady, err)
+`,
+		new: `				_ = err
+`,
+		pkg: "internal/backfill", run: "^TestBackfillWaitsForCapture$",
+	},
+	{
+		rule: "capture-passed", what: "another attempt's fence is enough",
+		file: "phases/gate_capture.go",
+		old:  `case c.Fence != attempt:`,
+		new:  `case c.Fence == "":`,
+		pkg:  "internal/control", run: "^TestRetainWaitsForCapture$",
+	},
+	{
+		rule: "capture-passed", what: "a sweep may be due",
+		file: "phases/gate_capture.go",
+		old: `	case c.Sweeps > 0:
+		return`,
+		new: `	case c.Sweeps > 1:
+		return`,
+		pkg: "internal/control", run: "^TestRetainWaitsForCapture$",
+	},
+	{
+		rule: "capture-passed", what: "what marks the migration on the way does not count",
+		file: "phases/gate_capture.go",
+		old:  `	if g := gateDirty(e); !g.Open() {`,
+		new:  `	if g := gateDirty(e); g.Verdict == Error {`,
+		pkg:  "internal/control", run: "^TestRetainWaitsForCapture$",
+	},
+	{
+		rule: "capture-passed", what: "what was reported counts",
+		file: "internal/state/capture.go",
+		old:  `c.Slot, c.Fence, c.Barrier, c.Era, c.Sweeps = slot, fence,`,
+		new:  `c.Slot, _, c.Barrier, c.Era, c.Sweeps = slot, fence,`,
+		pkg:  "internal/state", run: "^TestWhatIsLostToCapture$",
+	},
+	{
+		rule: "capture-returns", what: "a return begins without a slot",
+		file: "internal/control/rollback.go",
+		old:  `		if err := phases.CaptureReturns(c.Settings, e); err != nil {`,
+		new:  `		if err := phases.CaptureReturns(phases.Settings{}, e); err != nil {`,
+		pkg:  "internal/control", run: "^TestAReturnNeedsASlot$",
+	},
+	{
+		rule: "capture-gated", what: "capture need not run",
+		file: "phases/gate_capture.go",
+		old:  `	case !c.Runs(e.Now):`,
+		new:  `	case !c.Running && c.Error == "x":`,
+		pkg:  "phases", run: "^TestGatesOfCapture$",
+	},
+	{
+		rule: "capture-gated", what: "a capture that lags",
+		file: "phases/gate_capture.go",
+		old:  `	case time.Duration(c.Lag) > most || c.LagBytes > int64(bytes):`,
+		new:  `	case time.Duration(c.Lag) > most && c.LagBytes > int64(bytes):`,
+		pkg:  "phases", run: "^TestGatesOfCapture$",
+	},
+	{
+		rule: "capture-reentry", what: "a backfill from before the loss counts",
+		file: "phases/gates.go",
+		old:  `	case e.Capture.LostSince(b.Began):`,
+		new:  `	case e.Capture.LostSince(e.Now):`,
+		pkg:  "phases", run: "^TestGatesOfCapture$",
+	},
+	{
+		rule: "capture-reentry", what: "a backfill from before the loss is resumed",
+		file: "internal/state/migrations/00042_capture_reentry.sql",
+		old:  `        UPDATE migrator.backfills SET void_at = clock_timestamp() WHERE migration = of_migration AND finished_at IS NULL AND void_at IS NULL;`,
+		new:  `        NULL;`,
+		pkg:  "internal/state", run: "^TestWhatIsLostToCapture$",
+	},
+	{
+		rule: "capture-reentry", what: "progress from before is saved",
+		file: "internal/state/migrations/00042_capture_reentry.sql",
+		old:  `        WHERE ended OR c.lost = '';`,
+		new:  `        WHERE ended OR c.lost IS NOT NULL;`,
+		pkg:  "internal/state", run: "^TestWhatIsLostToCapture$",
+	},
+	{
+		rule: "capture-reentry", what: "reads stay with a target that nothing brings up to date",
+		file: "phases/gate_capture.go",
+		old:  `	case !covered && s.Capture == CaptureOnly && at.TriggersAct():`,
+		new:  `	case !covered && s.Capture == CaptureOnly && at == Legacy:`,
+		pkg:  "phases", run: "^TestReentry$",
+	},
+	{
+		rule: "capture-awaited", what: "suspects are read at once",
+		file: "reconcile/rechecker.go",
+		old:  `		if r.caughtUp != nil {`,
+		new:  `		if r.caughtUp != nil && round > 1000 {`,
+		pkg:  "reconcile", run: "^TestWhatIsUnderWayIsNoDifference$",
+	},
+	{
 		rule: "capture-reduced", what: "the first state of a key wins",
 		file: "internal/capture/transaction.go",
 		old: `	c = c.after(earlier, !there)
