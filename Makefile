@@ -30,8 +30,8 @@ deps: ## Make sure that PostgreSQL and Redis are here, or unpack them (asks on a
 build: ## Build bin/migrator
 	$(GO) build -trimpath -o bin/migrator ./cmd/migrator
 
-demo: deps ## Move a storefront's records from PostgreSQL to Redis, with a rollback
-	$(GO) run ./examples/demo
+demo: deps ## Move a storefront's records from PostgreSQL to Redis, with a rollback; CAPTURE=1: of a shop of plain SQL, by change capture
+	$(GO) run ./examples/demo $(if $(CAPTURE),--capture)
 
 test: deps ## Run all tests on private servers (RUN=regexp picks some)
 	@sh scripts/test.sh $(TEST) -p $(AT_A_TIME) $(LONGEST) ./...

@@ -59,7 +59,7 @@ type Capture struct {
 	Error      string    `json:"error,omitempty"`      // why it does not run, or does not advance; "": it does
 	ErrorSince time.Time `json:"error_since,omitzero"` // by the clock of the process
 	ErrorKey   string    `json:"error_key,omitempty"`  // hash of the key that the error is about; "": of none
-	Lost       string    `json:"lost,omitempty"`       // why changes are missing; "": none are. Capture stands until it has begun again
+	Lost       string    `json:"lost,omitempty"`       // why changes are missing; "": none are
 	LostAt     time.Time `json:"lost_at,omitzero"`     //
 }
 
@@ -82,5 +82,5 @@ func (c *Capture) Behind(now time.Time) time.Duration {
 
 // LostHint is what to do about a lost slot.
 func (c *Capture) LostHint() hint.Hint {
-	return hint.Hint{Do: hint.BackfillRun, Text: "once change capture has begun again"}
+	return hint.Hint{Do: hint.Serve, Text: "which begins again with another slot, copies behind a new barrier, and reconciles"}
 }

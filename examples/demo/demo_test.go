@@ -127,6 +127,41 @@ func TestDemoLosesNothing(t *testing.T) {
 	nothingLeft(t, cmd)
 }
 
+// TestDemoCaptures: an application of plain SQL goes through all phases.
+func TestDemoCaptures(t *testing.T) {
+	t.Parallel()
+	cmd := demoCommand(t, "--capture", "--products", "2000", "--rate", "100", "-o", "json")
+	var stdout, story bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &story
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, story.String())
+	}
+	var report struct {
+		Acknowledged int64  `json:"acknowledged_writes"`
+		Verified     int64  `json:"verified"`
+		Lost         *int64 `json:"lost"`
+	}
+	if err := json.Unmarshal(stdout.Bytes(), &report); err != nil {
+		t.Fatalf("%v in %q", err, stdout.String())
+	}
+	if report.Lost == nil || *report.Lost != 0 || report.Acknowledged < 200 || report.Verified < 100 {
+		t.Errorf("%s", stdout.String())
+	}
+	rest := story.String()
+	for _, want := range []string{ // in this order
+		"$ storefront seed", "$ migrator init", "$ migrator plan", "will be created", "$ migrator apply", "plain SQL", "$ migrator serve", "legacy → shadow-write",
+		"$ migrator backfill run", "backfill done", "$ migrator status", "capture ", "holds", "→ dual-read", "$ migrator reconcile run --full", "→ cutover", "→ grace",
+		"grace → retain", "the chain is whole", "read from Redis", "The ledger", "lost", "0",
+	} {
+		_, after, ok := strings.Cut(rest, want)
+		if !ok {
+			t.Fatalf("the output lacks %q in its place:\n%s", want, story.String())
+		}
+		rest = after
+	}
+	nothingLeft(t, cmd)
+}
+
 // nothingLeft checks that the demo has removed its temporary files; see testenv.Scratch.
 func nothingLeft(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()

@@ -54,6 +54,7 @@ type demo struct {
 	shops     []*child
 	daemon    *child
 	traffic   *load.Generator
+	unaware   *unaware // in place of shops and traffic, where changes are captured
 	mark      load.Mark
 	answered  answered // at the last output
 	stopLoad  func() error
@@ -76,7 +77,7 @@ func (d *demo) open(ctx context.Context) (err error) {
 		return err
 	}
 	d.file = filepath.Join(d.dir, "products.yaml")
-	if err := os.WriteFile(d.file, migrationFile, 0o600); err != nil {
+	if err := os.WriteFile(d.file, d.migrationText(), 0o600); err != nil {
 		return err
 	}
 	var group errgroup.Group

@@ -68,6 +68,7 @@ func demonstrate(ctx context.Context, args []string) error {
 	}
 	f.IntVar(&o.Products, "products", 10000, "number of products in the shop")
 	f.Float64Var(&o.Rate, "rate", 300, "requests per second to the shop, a quarter of them writes")
+	f.BoolVar(&o.Capture, "capture", false, "with a shop of plain SQL, whose changes are captured from PostgreSQL's log")
 	f.BoolVar(&o.Keep, "keep", false, "leave everything running at the end, until Ctrl-C")
 	f.StringVar(&o.Migrator, "migrator", "", "path of migrator (default: built from this source by go build)")
 	f.StringVar(&format, "o", "text", "text, or json: the report goes to stdout, and progress to stderr")

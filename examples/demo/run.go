@@ -16,6 +16,7 @@ import (
 type options struct {
 	Products int
 	Rate     float64 // requests per second
+	Capture  bool    // an application that knows nothing of the migration, whose changes are captured
 	Keep     bool    // wait for ctx before everything is removed
 	Out      io.Writer
 	Log      io.Writer // for output that matters only after a failure
@@ -54,7 +55,11 @@ func runDemo(user context.Context, o options) (report *Report, err error) {
 			err = errors.Join(err, ended)
 		}
 	}()
-	if err := d.story(ctx); err != nil {
+	story, finish := d.story, d.finish
+	if o.Capture {
+		story, finish = d.capturedStory, d.finishCaptured
+	}
+	if err := story(ctx); err != nil {
 		// The cause of ctx's end, such as a shop that died, is the cause of all other errors.
 		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 			err = cause
@@ -64,7 +69,7 @@ func runDemo(user context.Context, o options) (report *Report, err error) {
 		}
 		return nil, err
 	}
-	if report, err = d.finish(ctx); err != nil {
+	if report, err = finish(ctx); err != nil {
 		return nil, err
 	}
 	d.title("The ledger")
@@ -151,6 +156,10 @@ func (d *demo) keep() {
 		fmt.Fprintf(d.Out, "    export %s='%s'\n", v.name, v.value)
 	}
 	fmt.Fprintf(d.Out, "    alias migrator='%s' storefront='%s storefront'\n\n", d.program, d.self)
+	if d.unaware != nil {
+		fmt.Fprintf(d.Out, "    migrator status\n    migrator phase history\n    migrator phase rollback --to grace\n")
+		return
+	}
 	for _, line := range []string{
 		"migrator status", "migrator phase history", "migrator reconcile run --full", "migrator phase rollback --to grace",
 		fmt.Sprintf("curl %s/products/1", d.shops[0].url), fmt.Sprintf("curl %s/stats", d.shops[1].url),

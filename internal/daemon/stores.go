@@ -81,7 +81,7 @@ func (s *stores) WatchParts(ctx context.Context) (string, bool, error) {
 
 func (s *stores) WatchBypass(ctx context.Context) (string, error) {
 	look, err := s.Job.WatchBypass(ctx)
-	if err != nil || !look.New {
+	if err != nil || !look.New || s.Config.Capture.Mode == phases.CaptureOnly { // that the application's own are brought by capture is no news
 		return "", err
 	}
 	return look.Describe(), nil
