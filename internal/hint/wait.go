@@ -1,6 +1,9 @@
 package hint
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 type waitKey struct{}
 
@@ -16,4 +19,26 @@ func Waiting(ctx context.Context, what string, remedy Hint) {
 	if f, ok := ctx.Value(waitKey{}).(func(string, Hint)); ok {
 		f(what, remedy)
 	}
+}
+
+// WaitingSince reports a call that has not returned for each period of that length, until done is called. It costs nothing where
+// no work listens.
+func WaitingSince(ctx context.Context, each time.Duration, what func(took time.Duration) string, remedy Hint) (done func()) {
+	if ctx.Value(waitKey{}) == nil {
+		return func() {}
+	}
+	over, began := make(chan struct{}), time.Now()
+	go func() {
+		tick := time.NewTicker(each)
+		defer tick.Stop()
+		for {
+			select {
+			case <-over:
+				return
+			case <-tick.C:
+				Waiting(ctx, what(time.Since(began)), remedy)
+			}
+		}
+	}()
+	return func() { close(over) }
 }

@@ -17,6 +17,8 @@ type bulkPool struct {
 
 // with runs do on a connection to the client's server, bounded by the context.
 func (p *bulkPool) with(ctx context.Context, client *goredis.Client, do func(*bulkConn) error) error {
+	done := waitingFor(ctx, client.Options().Addr)
+	defer done()
 	c, err := p.open(ctx, client)
 	if err != nil {
 		return err
