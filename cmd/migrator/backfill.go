@@ -51,6 +51,14 @@ Needs phase shadow-write or dual-read, and no instance left in phase legacy.`,
 			switch {
 			case err != nil:
 				return jobError(err)
+			case p.Dry:
+				return c.show(p.Progress, func() {
+					if len(p.Chunks) == 0 {
+						c.printf("a backfill would begin (nothing was changed)\n")
+						return
+					}
+					c.printf("the backfill of epoch %d would be resumed: %s of %s are done (nothing was changed)\n", p.Epoch, humanize.Count(int64(p.Done)), humanize.Counted(len(p.Chunks), "chunk"))
+				})
 			case p.Before:
 				return c.show(p.Progress, func() {
 					c.printf("the backfill was finished %s ago: %s rows read (--again runs another)\n", humanize.Span(p.Ago), humanize.Count(p.Rows))
@@ -65,5 +73,5 @@ Needs phase shadow-write or dual-read, and no instance left in phase legacy.`,
 	cmd.Flags().IntVar(&rate, "rate", 0, "rows per second at most (default: the migration file's)")
 	cmd.Flags().IntVar(&workers, "workers", 0, "concurrent chunks, at most 64 (default: the migration file's)")
 	cmd.Flags().BoolVar(&again, "again", false, "run another one although one is finished; its gate is closed until it is done")
-	return cmd
+	return c.canDryRun(cmd)
 }

@@ -49,13 +49,32 @@ func printedJSON(text string) written {
 	return written(out.String())
 }
 
-// show prints v as JSON, or calls text.
+// show prints v as JSON, or calls text. The document of a dry run says so.
 func (c *cli) show(v any, text func()) error {
 	if c.settings.Output == outputJSON {
+		if c.dryRun {
+			return c.json(dryDocument{v})
+		}
 		return c.json(v)
 	}
 	text()
 	return nil
+}
+
+// dryDocument is a document with the member dry_run, which some have themselves.
+type dryDocument struct{ of any }
+
+// MarshalJSON implements json.Marshaler.
+func (d dryDocument) MarshalJSON() ([]byte, error) {
+	text, err := json.Marshal(d.of)
+	if err != nil {
+		return nil, err
+	}
+	var members map[string]json.RawMessage
+	if json.Unmarshal(text, &members) != nil || len(members) == 0 || members["dry_run"] != nil {
+		return text, nil
+	}
+	return append(text[:len(text)-1], `,"dry_run":true}`...), nil
 }
 
 // printf prints text. Arguments are shown as one line each, escaped, but for those of type

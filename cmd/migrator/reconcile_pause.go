@@ -52,13 +52,18 @@ func newReconcileMark(c *cli, use, short, done string, mark func(ctx context.Con
 				if run, err = kept.Run(ctx, run.ID); err != nil {
 					return err
 				}
-				return c.show(run, func() { c.printf(done+"\n", run.ID, name) })
+				return c.show(run, func() {
+					if c.dryRun {
+						c.printf("Nothing was changed. Without --dry-run: ")
+					}
+					c.printf(done+"\n", run.ID, name)
+				})
 			})(cmd, named(migration))
 		},
 	}
 	cmd.Flags().StringVarP(&migration, "migration", "m", "", "the migration, if there are several")
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for operators who wait for the run")
-	return cmd
+	return c.canDryRun(cmd)
 }
 
 func named(migration string) []string {
@@ -117,11 +122,14 @@ and reports as reconcile run does. The jobs that are done count.`,
 			if err != nil {
 				return noRun(err)
 			}
-			if !coordinated {
-				return c.reconcile(ctx, j, reconcile.RunOptions{Resume: run.ID, Repair: run.Repair}, nil, report)
-			}
 			result := func(word string) error {
 				return c.show(app.Reconciled{Run: run, Claim: reconcile.Claim(run), Findings: []reconcile.Finding{}}, func() { c.printf("Run %d of %s %s.\n", run.ID, j.Config.Name, word) })
+			}
+			if !coordinated && c.dryRun {
+				return result("would be resumed by this process (nothing was changed)")
+			}
+			if !coordinated {
+				return c.reconcile(ctx, j, reconcile.RunOptions{Resume: run.ID, Repair: run.Repair}, nil, report)
 			}
 			if run.Status != reconcile.Paused {
 				return result("is running: nothing was changed")
@@ -132,9 +140,12 @@ and reports as reconcile run does. The jobs that are done count.`,
 			if run, err = kept.Run(ctx, run.ID); err != nil {
 				return err
 			}
+			if c.dryRun {
+				return result("would be resumed (nothing was changed)")
+			}
 			return result("resumed")
 		},
 	}
 	report.add(cmd.Flags())
-	return cmd
+	return c.canDryRun(cmd)
 }

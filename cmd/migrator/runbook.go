@@ -212,13 +212,16 @@ state database. It must be a member of phases.approval.role, and of the step's o
 				if reject {
 					word = "rejects"
 				}
+				if c.dryRun {
+					c.printf("Nothing was changed. Without --dry-run: ")
+				}
 				c.printf("%s %s step %s of run %d\n", r.EndedBy, word, r.Step, id)
 			})
 		}),
 	}
 	cmd.Flags().BoolVar(&reject, "reject", false, "reject the step instead")
 	cmd.Flags().StringVar(&reason, "reason", "", "for the log")
-	return cmd
+	return c.canDryRun(cmd)
 }
 
 func newRunbookSchema(c *cli) *cobra.Command {

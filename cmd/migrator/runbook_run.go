@@ -82,7 +82,7 @@ refused, unless --despite-changes confirms that they still fit.`,
 	f.StringVar(&reason, "reason", "", "how you know, for the log")
 	f.BoolVar(&changed, "despite-changes", false, "resume although the applied configuration has changed since the run began")
 	f.BoolVarP(&yes, "yes", "y", false, "don't ask before steps with a warning")
-	return cmd
+	return c.canDryRun(cmd)
 }
 
 // openRunbooks opens the state, and reads the migration file if there is one.
@@ -167,6 +167,10 @@ func (c *cli) executeRunbook(ctx context.Context, b *app.Runbooks, w app.Runbook
 	view, err := b.Work(ctx, w)
 	if view != nil {
 		if showErr := c.show(view, func() {
+			if c.dryRun {
+				c.printf("run %d of %s would be resumed (nothing was changed)\n", id, w.Book.Name)
+				return
+			}
 			c.printf("run %d of %s: %s\n", id, w.Book.Name, c.paintStatus(string(view.Run.Status)))
 		}); showErr != nil {
 			return showErr

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/backfill"
+	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/backfills"
 	"github.com/stranglerfig/migrator/internal/throttle"
 	"github.com/stranglerfig/migrator/migration"
@@ -31,10 +32,12 @@ type Backfilled struct {
 	backfill.Progress
 	Before bool          // one had finished before, and nothing was done
 	Ago    time.Duration // how long before, by the state database's clock
+	Dry    bool          // it would begin, or be resumed: nothing was done
 }
 
 // Backfill copies legacy's records, or resumes an interrupted backfill. It does nothing if
-// one has finished since the migration left phase legacy, unless Again is set.
+// one has finished since the migration left phase legacy, unless Again is set. A dry run refuses what would be
+// refused, and ends before the barrier.
 func (j *Job) Backfill(ctx context.Context, o Backfill) (done Backfilled, err error) {
 	if err := j.ReachTarget(ctx); err != nil {
 		return done, err
@@ -86,6 +89,14 @@ func (j *Job) Backfill(ctx context.Context, o Backfill) (done Backfilled, err er
 			}
 			o.Progress(p.Rows, total)
 		}
+	}
+	if state.IsDryRun(ctx) {
+		p, release, err := runs.Begin(ctx)
+		if err != nil {
+			return done, err
+		}
+		release()
+		return Backfilled{Progress: p, Dry: true}, nil
 	}
 	done.Progress, err = b.Run(ctx)
 	if err == nil {

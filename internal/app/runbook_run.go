@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/runbooks"
 	"github.com/stranglerfig/migrator/runbook"
 )
@@ -93,6 +94,10 @@ func (b *Runbooks) Work(ctx context.Context, w RunbookWork) (*RunbookView, error
 		return nil, err
 	}
 	defer func() { _ = executors.Close() }()
+	if state.IsDryRun(ctx) {
+		view, err := ViewRunbook(ctx, runs, w.Run.ID)
+		return &view, err
+	}
 	w.Begins()
 	w.Runner.Book, w.Runner.Log, w.Runner.Do = w.Book, log, executors
 	err = w.Runner.Run(ctx)

@@ -50,8 +50,8 @@ func Exclusive(ctx context.Context, pool *pgxpool.Pool, migration string, patien
 
 type dryRun struct{}
 
-// DryRun returns a context in which each Exclusive and InTx does all of its work, and then rolls it back: what
-// would be refused is refused.
+// DryRun returns a context in which each Exclusive and InTx, and each change by a JobLock, does all of its work, and
+// then rolls it back: what would be refused is refused.
 func DryRun(ctx context.Context) context.Context { return context.WithValue(ctx, dryRun{}, true) }
 
 // IsDryRun reports whether the context is one of DryRun.
@@ -61,7 +61,15 @@ var errRolledBack = errors.New("dry run")
 
 // InTx runs f in a transaction, which is rolled back in a dry run.
 func InTx(ctx context.Context, pool *pgxpool.Pool, options pgx.TxOptions, f func(tx pgx.Tx) error) error {
-	err := pgx.BeginTxFunc(ctx, pool, options, func(tx pgx.Tx) error {
+	return inTx(ctx, pool, options, f)
+}
+
+type beginner interface {
+	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
+}
+
+func inTx(ctx context.Context, db beginner, options pgx.TxOptions, f func(tx pgx.Tx) error) error {
+	err := pgx.BeginTxFunc(ctx, db, options, func(tx pgx.Tx) error {
 		err := f(tx)
 		if err == nil && IsDryRun(ctx) {
 			err = errRolledBack
@@ -110,7 +118,7 @@ func (r *JobLock) Do(ctx context.Context, f func(tx pgx.Tx) error) error {
 	}
 	// [backfill-alone]: the session that has the lock makes the change: a closed connection ends
 	// both the lock and the change.
-	return Explain(pgx.BeginTxFunc(ctx, r.conn, ReadCommitted, f))
+	return Explain(inTx(ctx, r.conn, ReadCommitted, f))
 }
 
 // Persist is Do for an f that does no harm when it is done twice. While the state database is away it waits; then
@@ -129,7 +137,7 @@ func (r *JobLock) Persist(ctx context.Context, retaken func(), f func(tx pgx.Tx)
 			}
 			retaken()
 		}
-		return Explain(pgx.BeginTxFunc(ctx, r.conn, ReadCommitted, f))
+		return Explain(inTx(ctx, r.conn, ReadCommitted, f))
 	})
 }
 

@@ -73,7 +73,7 @@ func (r *Runs) Cancel(ctx context.Context, run int64, reason string) error {
 // mark changes the run's status, and the queue with it. The status decides: a process that the
 // queue did not reach reads it.
 func (r *Runs) mark(ctx context.Context, run int64, signal func(pgx.Tx) error, sql string, args ...any) error {
-	return statedb.Explain(pgx.BeginTxFunc(ctx, r.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
+	return statedb.Explain(statedb.InTx(ctx, r.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, sql, append([]any{r.migration, run}, args...)...)
 		if err == nil && tag.RowsAffected() == 0 {
 			return hint.Errorf(hint.Hint{Do: hint.ReconcileShow, Of: []string{strconv.FormatInt(run, 10)}}, "%w: run %d has ended, or its status does not allow this", ErrNoRun, run)

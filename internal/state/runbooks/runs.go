@@ -180,22 +180,27 @@ func (r *Runs) Decide(ctx context.Context, id int64, step string, outcome runboo
 	if err != nil {
 		return runbook.Record{}, err
 	}
-	tag, err := r.pool.Exec(ctx, `UPDATE migrator.runbook_steps s SET outcome = $3, outcome_at = clock_timestamp(), detail = $4::jsonb
+	var decided int64
+	var all []runbook.Record
+	err = statedb.InTx(ctx, r.pool, statedb.ReadCommitted, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `UPDATE migrator.runbook_steps s SET outcome = $3, outcome_at = clock_timestamp(), detail = $4::jsonb
 		FROM migrator.runbook_runs r WHERE r.id = s.run AND r.migration = $5 AND s.run = $1 AND s.step = $2 AND s.outcome IS NULL`,
-		id, step, string(outcome), string(detail), r.migration)
+			id, step, string(outcome), string(detail), r.migration)
+		if err == nil {
+			decided = tag.RowsAffected()
+			all, err = runbookRecords(ctx, tx, id)
+		}
+		return err
+	})
 	if err != nil {
 		return runbook.Record{}, statedb.Explain(err)
-	}
-	all, err := r.Records(ctx, id)
-	if err != nil {
-		return runbook.Record{}, err
 	}
 	see := hint.Hint{Do: hint.RunbookShow, Of: []string{strconv.FormatInt(id, 10)}}
 	for i := len(all) - 1; i >= 0; i-- {
 		if all[i].Step != step {
 			continue
 		}
-		if tag.RowsAffected() == 0 {
+		if decided == 0 {
 			return all[i], hint.Errorf(see, "step %s of run %d already has an outcome: %s, by %s", step, id, all[i].Outcome, all[i].EndedBy)
 		}
 		return all[i], nil

@@ -57,6 +57,7 @@ func (a *audit) scenario() {
 	}
 	a.expect(clitest.Done, "fleet", "list")
 	a.expect(clitest.Done, "phase", "advance")
+	a.expect(clitest.Done, "backfill", "run", "--dry-run")
 	a.expect(clitest.Done, "backfill", "run")
 	a.expect(clitest.Done, "phase", "pause", "--reason", "a test")
 	a.expect(clitest.NotYet, "phase", "advance")
@@ -97,7 +98,9 @@ func (a *audit) scenario() {
 	a.expect(clitest.Done, "phase", "advance", "--dry-run", "--override", "approved=a test")
 	orphan := `UPDATE migrator.reconcile_runs SET status = 'running', finished_at = NULL WHERE id = (SELECT max(id) FROM migrator.reconcile_runs)`
 	o.SQL(o.State, orphan)
+	a.expect(clitest.Done, "reconcile", "pause", "--reason", "a test", "--dry-run")
 	a.expect(clitest.Done, "reconcile", "pause", "--reason", "a test")
+	a.expect(clitest.Done, "reconcile", "resume", "--dry-run")
 	a.expect(clitest.Done, "reconcile", "resume")
 	a.expect(clitest.Usage, "reconcile", "pause")
 	a.worker()
@@ -172,6 +175,7 @@ func (a *audit) scenario() {
 	a.expect(clitest.Usage, "doctor")
 	a.expect(clitest.Usage, "reconcile", "run") // not what is applied
 	o.SQL(o.State, orphan)
+	a.expect(clitest.Done, "reconcile", "cancel", "--dry-run")
 	a.expect(clitest.Done, "reconcile", "cancel")
 	a.expect(clitest.Done, "reconcile", "cancel") // it is cancelled already
 	a.expect(clitest.Usage, "reconcile", "cancel", "nosuch")
@@ -192,9 +196,11 @@ func (a *audit) runbooks() {
 	a.expect(clitest.NotYet, "runbook", "run", a.o.Path("good.md")) // it waits for approval
 	a.expect(clitest.NotYet, "runbook", "resume", "1")
 	a.expect(clitest.NotYet, "runbook", "run", a.o.Path("good.md")) // it has not ended
+	a.expect(clitest.Done, "runbook", "approve", "1", "go", "--dry-run")
 	a.expect(clitest.Done, "runbook", "approve", "1", "go", "--reason", "looks good")
 	a.expect(clitest.Done, "runbook", "approve", "1", "go") // it is approved already
 	a.expect(clitest.NotYet, "runbook", "approve", "1", "nosuch")
+	a.expect(clitest.Done, "runbook", "resume", "1", "--dry-run")
 	a.expect(clitest.Done, "runbook", "resume", "1")
 	a.expect(clitest.Done, "runbook", "list")
 	a.expect(clitest.Done, "runbook", "show", "1")
