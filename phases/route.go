@@ -1,6 +1,9 @@
 package phases
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Route is what an application must do: the phase, how far its ramp is, and the
 // epoch, which goes up with every change of route.
@@ -72,6 +75,41 @@ func (r Route) Behaviour() Behaviour { return behaviours[r.Phase] }
 
 // ReadsTarget reports whether an instance on this route may answer a read from the target.
 func (r Route) ReadsTarget() bool { return behaviours[r.Phase].Reads != ReadsLegacy }
+
+// CompareShare is the share of reads that are made on the other store too, and compared. It is not set where the
+// applications' own counts.
+func (r Route) CompareShare() (share Percent, set bool) {
+	switch b := r.Behaviour(); {
+	case !b.Shadow:
+		return 0, true
+	case r.Phase == DualRead:
+		return r.Percent, true
+	}
+	return r.Shadow.Percent()
+}
+
+var (
+	readsNames  = map[Reads]string{ReadsLegacy: "legacy", ReadsSplit: "split", ReadsTarget: "target"}
+	writesNames = map[Writes]string{WritesLegacy: "legacy", WritesBackground: "background", WritesBoth: "both", WritesTarget: "target", WritesWait: "wait"}
+	// acknowledged names the stores that have a write before it is acknowledged.
+	acknowledged = map[Writes]string{WritesLegacy: "legacy", WritesBackground: "legacy", WritesBoth: "both", WritesTarget: "target", WritesWait: "none"}
+)
+
+// Routing is the route as the value of a flag: its row of the table of phases, and how long a lease lasts.
+func (r Route) Routing(lease time.Duration) map[string]any {
+	b := r.Behaviour()
+	v := map[string]any{
+		"phase": string(r.Phase), "epoch": r.Epoch, "leaseSeconds": lease.Seconds(), "fallback": b.Fallback,
+		"read": readsNames[b.Reads], "writes": writesNames[b.Writes], "acknowledgement": acknowledged[b.Writes],
+	}
+	if b.Reads == ReadsSplit {
+		v["percent"] = float64(r.Percent) / 100
+	}
+	if share, set := r.CompareShare(); set {
+		v["shadowRead"] = float64(share) / 100
+	}
+	return v
+}
 
 // class groups phases whose instances treat the stores alike.
 type class uint8

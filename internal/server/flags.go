@@ -402,7 +402,7 @@ func (c *call) evaluate(r PublishedRoute, kind string, of evaluationContext) eva
 		}
 		e.Value, e.Variant = value, value
 	case "sampled":
-		share, set := shadowShare(r.Route)
+		share, set := r.Route.CompareShare()
 		if !set { // each application has a share of its own: the caller's default
 			e.Reason = "UNKNOWN"
 			break
@@ -412,38 +412,9 @@ func (c *call) evaluate(r PublishedRoute, kind string, of evaluationContext) eva
 		}
 		e.Value = share.Takes(hash)
 	case "routing":
-		e.Value = Routing(r.Route, r.Lease)
+		e.Value = r.Route.Routing(r.Lease)
 	}
 	return e
-}
-
-// shadowShare is the share of keys of which the other store is read too. It is not set where the applications' own counts.
-func shadowShare(r phases.Route) (share phases.Percent, set bool) {
-	switch b := r.Behaviour(); {
-	case !b.Shadow:
-		return 0, true
-	case r.Phase == phases.DualRead:
-		return r.Percent, true
-	}
-	return r.Shadow.Percent()
-}
-
-// Routing is the value of the flag routing: the row of the table of phases for a route.
-func Routing(r phases.Route, lease time.Duration) map[string]any {
-	b := r.Behaviour()
-	v := map[string]any{
-		"phase": string(r.Phase), "epoch": r.Epoch, "leaseSeconds": lease.Seconds(), "fallback": b.Fallback,
-		"read":            map[phases.Reads]string{phases.ReadsLegacy: "legacy", phases.ReadsSplit: "split", phases.ReadsTarget: "target"}[b.Reads],
-		"writes":          map[phases.Writes]string{phases.WritesLegacy: "legacy", phases.WritesBackground: "background", phases.WritesBoth: "both", phases.WritesTarget: "target", phases.WritesWait: "wait"}[b.Writes],
-		"acknowledgement": map[phases.Writes]string{phases.WritesLegacy: "legacy", phases.WritesBackground: "legacy", phases.WritesBoth: "both", phases.WritesTarget: "target", phases.WritesWait: "none"}[b.Writes],
-	}
-	if b.Reads == phases.ReadsSplit {
-		v["percent"] = float64(r.Percent) / 100
-	}
-	if share, set := shadowShare(r); set {
-		v["shadowRead"] = float64(share) / 100
-	}
-	return v
 }
 
 func (f *Flags) single(c *call) {
