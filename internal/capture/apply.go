@@ -10,6 +10,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/stranglerfig/migrator/internal/pgfail"
 	"github.com/stranglerfig/migrator/internal/repair"
 	"github.com/stranglerfig/migrator/internal/sleep"
 	"github.com/stranglerfig/migrator/record"
@@ -72,7 +73,7 @@ func (a *applier) items(ctx context.Context, items []item) error {
 			return why
 		}
 		if why != nil {
-			if errors.Is(why, errNotHeld) {
+			if errors.Is(why, errNotHeld) || errors.Is(why, ErrColumns) {
 				return why
 			}
 			if err := sleep.For(ctx, growing.NextBackOff()); err != nil {
@@ -289,6 +290,15 @@ func agrees(e *store.Entry, w *store.Write) bool {
 	return e.Presence == store.Live && slices.Equal(e.Record, w.Record)
 }
 
+// unnamed makes an ErrColumns of a query's error about a name: the log's columns have numbers, a query needs names,
+// and only what is applied says whether the new one is meant.
+func unnamed(err error) error {
+	if pgfail.SQLState(err) == stateNoColumn {
+		return changed("a row must be read, and a column was renamed or dropped: %w", err)
+	}
+	return err
+}
+
 // lockedRows brings rows as they are now, read under their locks, at versions of their own.
 func (a *applier) lockedRows(ctx context.Context, items []item) (left []item, why error) {
 	if len(items) == 0 {
@@ -300,7 +310,7 @@ func (a *applier) lockedRows(ctx context.Context, items []item) (left []item, wh
 	}
 	results, err := a.repairer.Repair(ctx, todo)
 	if err != nil {
-		return items, err
+		return items, unnamed(err)
 	}
 	var refused []Refused
 	for n, r := range results {
@@ -308,7 +318,7 @@ func (a *applier) lockedRows(ctx context.Context, items []item) (left []item, wh
 		case errors.Is(r.Err, store.ErrRecord):
 			refused = append(refused, Refused{r.Key, items[n].version, r.Err})
 		case r.Err != nil:
-			left, why = append(left, items[n]), &keyError{r.Key, r.Err}
+			left, why = append(left, items[n]), &keyError{r.Key, unnamed(r.Err)}
 		}
 	}
 	a.meter.locked.Add(int64(len(items) - len(left)))

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stranglerfig/migrator/internal/capture"
+	"github.com/stranglerfig/migrator/internal/sleep"
 	"github.com/stranglerfig/migrator/internal/test/pairtest"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/record"
@@ -59,10 +60,10 @@ func child(text string) error {
 		return err
 	}
 	if o.Memory < 0 {
-		return (&capture.Capture{Legacy: o.Pair.Legacy, Target: o.Pair.Target, Ledger: &ledger{path: o.Path}}).Run(context.Background())
+		return (&capture.Capture{Legacy: o.Pair.Legacy, Target: o.Pair.Records(), Ledger: &ledger{path: o.Path}}).Run(context.Background())
 	}
 	return (&capture.Capture{
-		Legacy: o.Pair.Legacy, Target: o.Pair.Target, Ledger: &ledger{path: o.Path}, Beat: 200 * time.Millisecond, NotAfter: childNotAfter, Memory: 64 << 10, Workers: 2, Batch: 20,
+		Legacy: o.Pair.Legacy, Target: o.Pair.Records(), Ledger: &ledger{path: o.Path}, Beat: 200 * time.Millisecond, NotAfter: childNotAfter, Memory: 64 << 10, Workers: 2, Batch: 20,
 		Report: func(s capture.Status) { fmt.Println(s.Progress.Resume) },
 	}).Run(context.Background())
 }
@@ -98,7 +99,11 @@ func converge(t *testing.T, seed uint64, duration time.Duration) {
 		ddl = `CREATE TABLE items (id bigint PRIMARY KEY, name text, n int, big text) PARTITION BY HASH (id);
 			CREATE TABLE p0 PARTITION OF items FOR VALUES WITH (MODULUS 2, REMAINDER 0); CREATE TABLE p1 PARTITION OF items FOR VALUES WITH (MODULUS 2, REMAINDER 1)`
 	}
-	p := pairtest.New(t, pairtest.Options{DDL: ddl})
+	into := ""
+	if seed%4 == 1 || seed%4 == 2 {
+		into = `CREATE TABLE items (id bigint PRIMARY KEY, name text, n int, big text)`
+	}
+	p := pairtest.New(t, pairtest.Options{DDL: ddl, Into: into})
 	if seed%2 == 0 {
 		p.Exec(t, "ALTER TABLE items ALTER big SET STORAGE EXTERNAL")
 		if seed%4 == 2 {
@@ -106,12 +111,9 @@ func converge(t *testing.T, seed uint64, duration time.Duration) {
 		}
 	}
 	l := newLedger(t)
-	text, err := json.Marshal(order{Path: l.path, Pair: pairtest.Pair{Config: p.Config, LegacyURL: p.LegacyURL, TargetURL: p.TargetURL}})
-	if err != nil {
-		t.Fatal(err)
-	}
 	r := &running{Pair: p, t: t, ledger: l, done: make(chan error)}
-	stop := startChild(t, string(text), nil)
+	text := orderOf(t, r)
+	stop := startChild(t, text, nil)
 	r.barrier()
 
 	ctx, cancel := context.WithTimeout(t.Context(), duration)
@@ -127,6 +129,17 @@ func converge(t *testing.T, seed uint64, duration time.Duration) {
 			}
 		}()
 	}
+	sessions.Add(1)
+	go func() { // columns that are not moved come and go
+		defer sessions.Done()
+		for n := 0; sleep.For(ctx, 150*time.Millisecond) == nil; n++ {
+			ddl := "ADD extra int DEFAULT 1"
+			if n%2 == 1 {
+				ddl = "DROP IF EXISTS extra"
+			}
+			_, _ = p.SQL.Exec(ctx, "SET lock_timeout = '100ms'; ALTER TABLE items "+ddl+"; RESET lock_timeout")
+		}
+	}()
 	dice := rand.New(rand.NewPCG(seed, 99))
 	kills := 0
 	for ctx.Err() == nil {
@@ -135,7 +148,7 @@ func converge(t *testing.T, seed uint64, duration time.Duration) {
 		case <-time.After(time.Duration(200+dice.IntN(600)) * time.Millisecond):
 			stop()
 			kills++
-			stop = startChild(t, string(text), nil)
+			stop = startChild(t, text, nil)
 		}
 	}
 	sessions.Wait()
@@ -148,6 +161,18 @@ func converge(t *testing.T, seed uint64, duration time.Duration) {
 	stop()
 	p.WantSame(t)
 	t.Logf("%d kills", kills)
+}
+
+// orderOf tells a child what to capture: the columns as they are now, whatever the table has by then.
+func orderOf(t *testing.T, r *running) string {
+	t.Helper()
+	text, err := json.Marshal(order{Path: r.ledger.path, Pair: pairtest.Pair{
+		Config: r.Config, LegacyURL: r.LegacyURL, TargetURL: r.TargetURL, IntoURL: r.IntoURL, Schema: r.Legacy.Schema(),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 // startChild starts a process that captures; the function that it returns kills it.
@@ -272,7 +297,7 @@ func (s *session) inline(ctx context.Context, conn *pgxpool.Conn) {
 	if deleted {
 		sql = fmt.Sprintf("DELETE FROM items WHERE id = %d RETURNING id::text, name, n::text, big, migrator_legacy.version('move')", key)
 	}
-	now, err := s.Target.Now(ctx)
+	now, err := s.Records().Now(ctx)
 	if err != nil {
 		return
 	}
@@ -295,5 +320,5 @@ func (s *session) inline(ctx context.Context, conn *pgxpool.Conn) {
 	case 1:
 		time.Sleep(time.Duration(s.rand.IntN(100)) * time.Millisecond)
 	}
-	_, _ = s.Target.Apply(context.WithoutCancel(ctx), []store.Write{w})
+	_, _ = s.Records().Apply(context.WithoutCancel(ctx), []store.Write{w})
 }

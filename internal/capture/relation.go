@@ -3,6 +3,7 @@ package capture
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
@@ -31,30 +32,42 @@ type attribute struct {
 	generated bool
 }
 
-// attributes reads the columns of the table, by their numbers.
-func attributes(ctx context.Context, legacy *postgres.Legacy) (map[int16]attribute, error) {
+// attributes reads the columns of the table, by their numbers. order has the numbers of those that the log has, in
+// its order; nil if a column was ever dropped: then a message may have it too.
+func attributes(ctx context.Context, legacy *postgres.Legacy) (all map[int16]attribute, order []int16, err error) {
 	_, oid := legacy.CaptureTable()
-	rows, err := legacy.Pool().Query(ctx, `SELECT attnum, attname::text, attgenerated <> '' FROM pg_attribute
-		WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped`, oid)
+	rows, err := legacy.Pool().Query(ctx, `SELECT attnum, attname::text, attgenerated <> '', attisdropped FROM pg_attribute
+		WHERE attrelid = $1 AND attnum > 0 ORDER BY attnum`, oid)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	all := map[int16]attribute{}
+	all = map[int16]attribute{}
 	var number int16
 	var a attribute
-	_, err = pgx.ForEachRow(rows, []any{&number, &a.name, &a.generated}, func() error {
+	var dropped, gone bool
+	_, err = pgx.ForEachRow(rows, []any{&number, &a.name, &a.generated, &dropped}, func() error {
+		gone = gone || dropped
+		if dropped {
+			return nil
+		}
 		all[number] = a
+		if !a.generated {
+			order = append(order, number)
+		}
 		return nil
 	})
-	return all, err
+	if gone {
+		order = nil
+	}
+	return all, order, err
 }
 
 // relationOf finds the fields' columns in the log's description of the table, or of a partition of it.
 //
-// The log has names as they were then, and no numbers. A column is found by the name that its number has now,
-// since a renamed one is the same column; else by the name that was applied, where the renaming is still to
-// come in the log.
-func relationOf(m *pglogrepl.RelationMessage, legacy *postgres.Legacy, now map[int16]attribute) (*relation, error) {
+// The log has names as they were then, and no numbers. It has the columns in the order of their numbers, so where
+// none was ever dropped, a place is a number. Else a column is found by the name that its number has now, since a
+// renamed one is the same column; else by the name that was applied, where the renaming is still to come in the log.
+func relationOf(m *pglogrepl.RelationMessage, legacy *postgres.Legacy, now map[int16]attribute, order []int16) (*relation, error) {
 	_, oid := legacy.CaptureTable()
 	schema := legacy.Schema()
 	r := &relation{id: m.RelationID, root: m.RelationID == oid, fields: len(m.Columns)}
@@ -72,7 +85,11 @@ func relationOf(m *pglogrepl.RelationMessage, legacy *postgres.Legacy, now map[i
 			name, generated = a.name, a.generated
 		}
 		at := find(m, name)
-		if then := find(m, f.Name); name != f.Name && then >= 0 && at < 0 {
+		if place := slices.Index(order, f.Number); numbered && r.root && place >= 0 {
+			if at = place; at >= len(m.Columns) {
+				at = -1 // it was added later
+			}
+		} else if then := find(m, f.Name); name != f.Name && then >= 0 && at < 0 {
 			at = then
 		} else if name != f.Name && then >= 0 && numberOf(now, f.Name) == 0 {
 			return nil, changed("column %q was renamed to %q, and another one had that name", f.Name, name)

@@ -19,6 +19,7 @@ import (
 // SQLSTATEs that this package distinguishes.
 const (
 	stateNoSlot   = "42704" // undefined_object: also a publication
+	stateNoColumn = "42703" // undefined_column
 	stateNotReady = "55000" // of a slot: it was invalidated
 )
 

@@ -174,11 +174,11 @@ func (s *stream) describe(ctx context.Context, m *pglogrepl.RelationMessage) err
 			return nil
 		}
 	}
-	now, err := attributes(ctx, s.legacy)
+	now, order, err := attributes(ctx, s.legacy)
 	if err != nil {
 		return fmt.Errorf("read the columns of legacy's table: %w", err)
 	}
-	r, err := relationOf(m, s.legacy, now)
+	r, err := relationOf(m, s.legacy, now, order)
 	if err != nil {
 		return err
 	}

@@ -131,6 +131,21 @@ func TestColumnsThatChange(t *testing.T) {
 		r.Exec(t, "UPDATE items SET title = 'mine'")
 		name(r, "mine")
 	})
+	t.Run("renamed, and a row must be read", func(t *testing.T) {
+		t.Parallel()
+		p := pairtest.New(t, pairtest.Options{DDL: "CREATE TABLE items (id bigint PRIMARY KEY, name text, big text); ALTER TABLE items ALTER big SET STORAGE EXTERNAL"})
+		r := begin(t, p, nil)
+		p.Exec(t, "INSERT INTO items SELECT i, 'n' || i, repeat('x', 9000) FROM generate_series(1, 9) i")
+		r.same()
+		p.Exec(t, "ALTER TABLE items RENAME name TO title; UPDATE items SET id = id + 10")
+		if err := r.fails(); !errors.Is(err, capture.ErrColumns) {
+			t.Fatal(err)
+		}
+		// As after an apply, or the name of before: nothing was skipped.
+		p.Exec(t, "ALTER TABLE items RENAME title TO name")
+		r.start()
+		r.same()
+	})
 	t.Run("swapped", func(t *testing.T) {
 		t.Parallel()
 		r := prepareRenamed(t)

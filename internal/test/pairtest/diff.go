@@ -13,7 +13,7 @@ import (
 func (p *Pair) Diff(t testing.TB) []string {
 	t.Helper()
 	ctx := t.Context()
-	now, err := p.Target.Now(ctx)
+	now, err := p.Records().Now(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func (p *Pair) Diff(t testing.TB) []string {
 	}
 	var diffs []string
 	seen := map[record.Key]bool{}
-	if err := p.Target.Scan(ctx, func(entries []store.Entry) error {
+	if err := p.Records().Scan(ctx, func(entries []store.Entry) error {
 		for _, e := range entries {
 			row, found := rows[e.Key]
 			switch {

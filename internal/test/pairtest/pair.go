@@ -13,6 +13,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 	"github.com/stranglerfig/migrator/store/postgres"
 	"github.com/stranglerfig/migrator/store/redis"
 )
@@ -22,6 +23,9 @@ type Pair struct {
 	Config    *migration.Config
 	LegacyURL string
 	TargetURL string
+	IntoURL   string                  // of another PostgreSQL; "": Redis is the target
+	Schema    *record.Schema          // as it was applied; nil: as the table is
+	Into      *postgres.Target        `json:"-"`
 	Legacy    *postgres.Legacy        `json:"-"`
 	Target    *redis.Target           `json:"-"`
 	Compare   *record.Comparer        `json:"-"`
@@ -38,6 +42,7 @@ type Options struct {
 	Expires string
 	Name    string // of the migration; empty: move
 	Legacy  string // the URL of legacy's database; empty: one of its own on the shared server
+	Into    string // creates the table in another PostgreSQL database, which is the target then; empty: Redis is
 }
 
 // SimpleDDL makes a table whose canonical texts are easy to write: see FillSimple.
@@ -71,13 +76,21 @@ func New(t testing.TB, o Options) *Pair {
 	if o.DDL != "-" {
 		p.Exec(t, o.DDL)
 	}
+	if o.Into != "" {
+		p.IntoURL = testenv.PostgresURL(t)
+		if _, err := SQL(t, p.IntoURL).Exec(t.Context(), o.Into); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := p.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		p.Legacy.Close()
-		_ = p.Target.Close()
-	})
+	t.Cleanup(p.Close)
+	if p.Into != nil {
+		if err := p.Into.Prepare(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := p.Legacy.Install(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -108,6 +121,7 @@ func (p *Pair) Open(ctx context.Context) error {
 			return err
 		}
 	}
+	p.Config.Schema = p.Schema
 	var err error
 	if p.Legacy, err = postgres.OpenLegacy(ctx, p.Config, p.LegacyURL); err != nil {
 		return err
@@ -115,8 +129,33 @@ func (p *Pair) Open(ctx context.Context) error {
 	if p.Target, err = redis.Open(ctx, p.Config, p.TargetURL, p.Legacy.Schema()); err != nil {
 		return err
 	}
+	if p.IntoURL != "" {
+		m := *p.Config
+		part, _ := m.Legacy.Part.(*postgres.LegacyConfig)
+		m.Target = migration.Target{Store: postgres.KindName, Part: &postgres.TargetConfig{Table: part.Table}}
+		if p.Into, err = postgres.OpenTarget(ctx, &m, p.IntoURL, p.Legacy.Schema()); err != nil {
+			return err
+		}
+	}
 	p.Compare, err = record.NewComparer(p.Legacy.Schema(), nil)
 	return err
+}
+
+// Close closes both stores.
+func (p *Pair) Close() {
+	p.Legacy.Close()
+	_ = p.Target.Close()
+	if p.Into != nil {
+		_ = p.Into.Close()
+	}
+}
+
+// Records is the target.
+func (p *Pair) Records() store.Target {
+	if p.Into != nil {
+		return p.Into
+	}
+	return p.Target
 }
 
 // Exec runs SQL in legacy directly.
