@@ -19,7 +19,7 @@ LONGEST   = ./internal/test/daemontest ./examples/demo ./internal/test/torture .
 AT_A_TIME = $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n + 1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test race lint fmt fuzz bench docs generated verify matrix torture evening capture model mutate zoo badinputs vulns sbom peers integrations clean
+.PHONY: help deps build demo test race lint fmt fuzz bench docs generated verify matrix torture evening capture capture-soak model mutate zoo badinputs vulns sbom peers integrations clean
 
 help: ## Say what the targets do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ evening: deps ## Let each store, the state, Prometheus and a receiver fail: each
 capture: deps ## Run the long tests of change capture (SEEDS=20 of SECONDS=20, one transaction of ROWS=5000000)
 	MIGRATOR_CAPTURE_SEEDS=$(or $(SEEDS),20) MIGRATOR_CAPTURE_SECONDS=$(or $(SECONDS),20) MIGRATOR_CAPTURE_ROWS=$(or $(ROWS),5000000) MIGRATOR_CAPTURE_TRANSACTIONS=200000 \
 		$(GO) test -count=1 -timeout=2h -run '^(TestCaptureConverges|TestAHugeTransaction|TestTheSpeed)$$' -v ./internal/capture
+
+capture-soak: deps ## pgbench, kills, a lost slot and a failover: change capture converges (SECONDS=300 of load, SEEDS=1)
+	MIGRATOR_CAPTURE_SOAK=$(or $(SECONDS),300) MIGRATOR_CAPTURE_SEEDS=$(or $(SEEDS),1) $(GO) test -count=1 -timeout=3h -run '^TestCaptureSoak$$' -v ./internal/capture
 
 model: ## Search the model's large worlds too, and print the shortest trace of each mutation
 	MIGRATOR_TORTURE=1s $(GO) test -count=1 -timeout=1h -v ./internal/test/model/...

@@ -183,10 +183,8 @@ LANGUAGE sql IMMUTABLE`,
 		rule: "backfill-moved", what: "rewritten storage is not cut again",
 		file: "internal/backfill/backfill.go",
 		old: `			r.p.Chunks = nil
-			continue
 `,
-		new: `			continue
-`,
+		new: ``,
 		pkg: "internal/backfill", run: "^TestBackfillStartsOverWhenTheTableIsRewritten$",
 	},
 	{
@@ -362,13 +360,10 @@ LANGUAGE sql IMMUTABLE`,
 	{
 		rule: "capture-reduced", what: "the first state of a key wins",
 		file: "internal/capture/transaction.go",
-		old: `	c = c.after(earlier, !there)
-	t.states[key] = c
+		old: `		c = c.after(earlier, false)
+		t.state = c
 `,
-		new: `	if c = c.after(earlier, !there); there {
-		c = earlier
-	}
-	t.states[key] = c
+		new: `		c = earlier
 `,
 		pkg: "internal/capture", run: "^TestSeveralChangesInATransaction$",
 	},
