@@ -67,19 +67,23 @@ func TestALimitHoldsUntilItIsKeptOrRaised(t *testing.T) {
 		why         string
 	}{
 		"lag": {
-			throttle.Limits{StandbyLag: 10 * time.Second}, func(w *world) { w.load.StandbyLag = 12 * time.Second },
+			throttle.Limits{StandbyLag: 10 * time.Second},
+			func(w *world) { w.load.StandbyLag = 12 * time.Second },
 			func(w *world) { w.load.StandbyLag = 10 * time.Second }, "standby lag 12s > 10s",
 		},
 		"bytes": {
-			throttle.Limits{StandbyBytes: 10 << 20}, func(w *world) { w.load.StandbyBytes = 12 << 20 },
+			throttle.Limits{StandbyBytes: 10 << 20},
+			func(w *world) { w.load.StandbyBytes = 12 << 20 },
 			func(w *world) { w.limits.StandbyBytes = 12 << 20 }, "standby lag 12 MiB > 10 MiB",
 		},
 		"sessions": {
-			throttle.Limits{Sessions: 5}, func(w *world) { w.load.Sessions = 6 },
+			throttle.Limits{Sessions: 5},
+			func(w *world) { w.load.Sessions = 6 },
 			func(w *world) { w.limits.Sessions = 0 }, "active sessions of legacy 6 > 5",
 		},
 		"latency": {
-			throttle.Limits{TargetLatency: 5 * time.Millisecond}, func(w *world) { w.latency = 6 * time.Millisecond },
+			throttle.Limits{TargetLatency: 5 * time.Millisecond},
+			func(w *world) { w.latency = 6 * time.Millisecond },
 			func(w *world) { w.latency = time.Millisecond }, "target latency 6ms > 5ms",
 		},
 	} {
