@@ -357,7 +357,7 @@ func (r *run) next(ctx context.Context, in *queue, briefly bool) (batch, error) 
 	return b, err
 }
 
-// reports reports each second, also while nothing advances.
+// reports calls Report each second, also while nothing advances.
 func (r *run) reports(ctx context.Context) error {
 	tick := time.NewTicker(reportPeriod)
 	defer tick.Stop()
