@@ -111,7 +111,7 @@ type Backfill struct {
 type Throttle struct {
 	Changes       int             `yaml:"changes" json:"changes,omitempty" jsonschema_description:"Changes per second that change capture brings at most; 0: no limit. A backfill's rate is backfill.rate"`
 	StandbyLag    phases.Duration `yaml:"standby_lag" json:"standby_lag,omitempty" jsonschema_description:"Both wait while a standby of legacy is further behind; empty: not checked"`
-	StandbyMiB    int             `yaml:"standby_mib" json:"standby_mib,omitempty" jsonschema_description:"Both wait while a standby has more log than this to apply, in MiB, also one whose replay stands still; 0: not checked"`
+	StandbyMiB    int             `yaml:"standby_mib" json:"standby_mib,omitempty" jsonschema_description:"Both wait while a standby has more log than this to apply, in MiB, also one whose replay is paused; 0: not checked"`
 	Sessions      int             `yaml:"sessions" json:"sessions,omitempty" jsonschema_description:"Both wait while more sessions of legacy run a statement, without those of migrator; 0: not checked"`
 	TargetLatency phases.Duration `yaml:"target_latency" json:"target_latency,omitempty" jsonschema_description:"Both wait while the target takes longer to tell its time; empty: not checked"`
 }
