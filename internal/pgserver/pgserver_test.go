@@ -101,7 +101,7 @@ func TestWhatServersRunOutOf(t *testing.T) {
 	few := asFew()
 	looks(t, few, "sessions", store.Good, "1 of 2 sessions are in use (CONNECTION LIMIT of the role few)")
 	asFew()
-	looks(t, few, "sessions", store.Warned, "2 of 2 sessions")
+	looks(t, few, "sessions", store.Warned, "2 of 2")
 	var others []*pgx.Conn
 	for range 12 {
 		others = append(others, connect(t, server.URL()))
