@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/humanize"
 )
 
 // ColumnsSeenWithin is the greatest age of the look at the stores' columns that a step forward rests on.
@@ -63,7 +64,8 @@ func gateDescribed(e Snapshot) GateResult {
 	if n := len(e.Fleet.Other); n > 0 {
 		// [join-described]: beyond legacy it would write other entries than the others.
 		g.Verdict = Fail
-		g.Detail = fmt.Sprintf("%d instances (%s) move something else than what is applied, or don't say what", n, e.Fleet.Other[0])
+		g.Detail = fmt.Sprintf("%s (%s) %s something else than what is applied, or %s say what", humanize.Counted(n, "instance"), e.Fleet.Other[0],
+			humanize.Either(n, "moves", "move"), humanize.Either(n, "doesn't", "don't"))
 		g.Hint = hint.Hint{Do: hint.FleetList, Text: "and restart them with the applied migration file, and a program that knows its columns"}
 	}
 	return g

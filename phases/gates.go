@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/humanize"
 )
 
 // Verdict is the result of an evaluation.
@@ -90,17 +91,18 @@ func Closed(gates []GateResult) []GateResult {
 func gateFleet(e Snapshot) GateResult {
 	g := GateResult{
 		Gate: "fleet-settled", Interlock: true, Verdict: Pass,
-		Detail: fmt.Sprintf("%s, all on epoch %d", Instances(e.Fleet.Live), e.Status.Route.Epoch),
+		Detail: fmt.Sprintf("%s, all on epoch %d", humanize.Counted(e.Fleet.Live, "instance"), e.Status.Route.Epoch),
 	}
 	switch {
 	// [lapsed-blocks]: waiting does not help: only a rejoin or an eviction opens the gate.
 	case len(e.Fleet.Lapsed) > 0:
 		g.Verdict = Fail
-		g.Detail = fmt.Sprintf("%d leases expired without leaving (%s): these instances may still run", len(e.Fleet.Lapsed), e.Fleet.Lapsed[0])
+		g.Detail = fmt.Sprintf("%s expired without leaving (%s): %s may still run", humanize.Counted(len(e.Fleet.Lapsed), "lease"), e.Fleet.Lapsed[0],
+			humanize.Either(len(e.Fleet.Lapsed), "this instance", "these instances"))
 		g.Hint = EvictHint(e.Fleet.Lapsed[0])
 	case e.Fleet.Behind > 0:
 		g.Verdict = Inconclusive
-		g.Detail = fmt.Sprintf("%d of %d instances have not acknowledged epoch %d", e.Fleet.Behind, e.Fleet.Live, e.Status.Route.Epoch)
+		g.Detail = fmt.Sprintf("%d of %s %s not acknowledged epoch %d", e.Fleet.Behind, humanize.Counted(e.Fleet.Live, "instance"), humanize.Either(e.Fleet.Behind, "has", "have"), e.Status.Route.Epoch)
 		g.Hint = hint.Hint{Do: hint.FleetList}
 	}
 	return g
@@ -149,7 +151,7 @@ func gateJournal(e Snapshot, interlock bool) GateResult {
 	g := GateResult{Gate: "journal-empty", Interlock: interlock, Verdict: Pass, Detail: "no key is journaled"}
 	// [journal-empty]: reads would move to a target that is known to be behind legacy.
 	if n := e.Status.JournalKeys; n > 0 {
-		g.Verdict, g.Detail = Fail, fmt.Sprintf("%d keys are journaled: they are behind in the target", n)
+		g.Verdict, g.Detail = Fail, fmt.Sprintf("%s journaled: the target is behind for %s", humanize.Counted(n, "key")+humanize.Either(n, " is", " are"), humanize.Either(n, "it", "them"))
 		g.Hint = hint.Hint{Do: hint.ReconcileRepair}
 	}
 	return g
@@ -233,9 +235,9 @@ func gateReconcile(e Snapshot) GateResult {
 	case full.ConfigHash != e.Status.ConfigHash:
 		g.Verdict, g.Detail = NoData, fmt.Sprintf("the last full run (%d) was made under another configuration", full.Run)
 	case full.Undecided > 0 && full.Repaired == 0:
-		g.Verdict, g.Detail = NoData, fmt.Sprintf("the last full run (%d) could not judge %d records: they changed at every read", full.Run, full.Undecided)
+		g.Verdict, g.Detail = NoData, fmt.Sprintf("the last full run (%d) could not judge %s: %s changed at every read", full.Run, humanize.Counted(full.Undecided, "record"), humanize.Either(full.Undecided, "it", "they"))
 	case !full.Clean():
-		g.Verdict, g.Detail = NoData, fmt.Sprintf("the last full run (%d) repaired %d keys: only a later one can be clean", full.Run, full.Repaired)
+		g.Verdict, g.Detail = NoData, fmt.Sprintf("the last full run (%d) repaired %s: only a later one can be clean", full.Run, humanize.Counted(full.Repaired, "key"))
 	case e.Now.Sub(full.Began) > ReconcileWithin:
 		g.Verdict, g.Detail = NoData, fmt.Sprintf("the last full run (%d) began %s, more than %s ago", full.Run, when(full.Began), Duration(ReconcileWithin))
 	default:

@@ -104,7 +104,7 @@ func TestGateVerdicts(t *testing.T) {
 		detail string
 	}{
 		{"a lapsed lease", dualRead, toCutover, func(e *Snapshot) { e.Fleet.Lapsed = []string{"web-3", "web-4"} }, "fleet-settled", Fail, "2 leases expired without leaving (web-3)"},
-		{"one behind", dualRead, toCutover, func(e *Snapshot) { e.Fleet.Behind = 1 }, "fleet-settled", Inconclusive, "1 of 2 instances have not acknowledged epoch 7"},
+		{"one behind", dualRead, toCutover, func(e *Snapshot) { e.Fleet.Behind = 1 }, "fleet-settled", Inconclusive, "1 of 2 instances has not acknowledged epoch 7"},
 		{"no instances", dualRead, toCutover, func(e *Snapshot) { e.Fleet = Fleet{} }, "fleet-settled", Pass, "0 instances"},
 		{"an older live route", dualRead, toCutover, func(e *Snapshot) {
 			e.Fleet.LiveRoutes = append(e.Fleet.LiveRoutes, Route{Phase: ShadowWrite, Epoch: 6})
@@ -119,8 +119,8 @@ func TestGateVerdicts(t *testing.T) {
 		{"a backfill of before legacy", dualRead, toCutover, func(e *Snapshot) { e.Backfill.Epoch, e.Status.LegacyEpoch = 4, 5 }, "backfill-done", NoData, ""},
 		{"a backfill begun in legacy", dualRead, toCutover, func(e *Snapshot) { e.Backfill.Epoch, e.Status.LegacyEpoch = 5, 5 }, "backfill-done", NoData, ""},
 		{"an unfinished backfill", dualRead, toCutover, func(e *Snapshot) { e.Backfill.Finished = time.Time{} }, "backfill-done", Inconclusive, ""},
-		{"a key behind", dualRead, toCutover, func(e *Snapshot) { e.Status.JournalKeys = 1 }, "journal-empty", Fail, "1 keys"},
-		{"a key behind, in the ramp", Route{Phase: Cutover, Percent: 100}, Route{Phase: Cutover, Percent: 500}, func(e *Snapshot) { e.Status.JournalKeys = 1 }, "journal-empty", Fail, "1 keys"},
+		{"a key behind", dualRead, toCutover, func(e *Snapshot) { e.Status.JournalKeys = 1 }, "journal-empty", Fail, "1 key is"},
+		{"a key behind, in the ramp", Route{Phase: Cutover, Percent: 100}, Route{Phase: Cutover, Percent: 500}, func(e *Snapshot) { e.Status.JournalKeys = 1 }, "journal-empty", Fail, "1 key is"},
 
 		{"an unclean exit", dualRead, toCutover, func(e *Snapshot) { e.Status.Dirty = noon.Add(-time.Minute) }, "no-lost-queue", NoData, "perhaps with writes queued"},
 		{"an unclean exit during the run", dualRead, toCutover, func(e *Snapshot) { e.Status.Dirty = noon.Add(-90 * time.Minute) }, "no-lost-queue", NoData, ""},

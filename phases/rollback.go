@@ -1,8 +1,9 @@
 package phases
 
 import (
-	"fmt"
 	"time"
+
+	"github.com/stranglerfig/migrator/internal/humanize"
 )
 
 // Class is the cost of a rollback now.
@@ -59,7 +60,7 @@ func atRate(keys int64, rate float64) time.Duration {
 // String reads "lossless after 12 keys".
 func (r Rollback) String() string {
 	if r.Class == LosslessAfter {
-		return fmt.Sprintf("lossless after %d keys", r.Keys)
+		return "lossless after " + humanize.Counted(r.Keys, "key")
 	}
 	return string(r.Class)
 }

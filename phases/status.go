@@ -82,14 +82,6 @@ type Fleet struct {
 	LiveRoutes []Route  `json:"live_routes"` // the routes that a live lease may still be on, newest first
 }
 
-// Instances counts instances in words: 1 instance, 2 instances.
-func Instances(n int) string {
-	if n == 1 {
-		return "1 instance"
-	}
-	return fmt.Sprintf("%d instances", n)
-}
-
 // Settled reports whether every instance is known to be on the present route.
 func (f Fleet) Settled() bool { return f.Behind == 0 && len(f.Lapsed) == 0 && len(f.Other) == 0 }
 

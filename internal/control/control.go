@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -162,8 +163,8 @@ type UnsettledError struct {
 }
 
 func (e *UnsettledError) Error() string {
-	return fmt.Sprintf("%d of %d instances have not acknowledged %s (epoch %d) within %s",
-		e.Fleet.Behind, e.Fleet.Live, e.Route, e.Route.Epoch, e.Waited)
+	return fmt.Sprintf("%d of %s %s not acknowledged %s (epoch %d) within %s",
+		e.Fleet.Behind, humanize.Counted(e.Fleet.Live, "instance"), humanize.Either(e.Fleet.Behind, "has", "have"), e.Route, e.Route.Epoch, e.Waited)
 }
 
 // Hint implements hint.Hinter.

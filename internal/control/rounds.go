@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -48,7 +49,7 @@ func (c *Controller) copyRounds(ctx context.Context, st phases.Status) (err erro
 			return err
 		}
 		left := e.Status.ReturnRest
-		c.report("%d keys are left to copy", left)
+		c.report("%s left to copy", humanize.Counted(left, "key"))
 		// What is left was written during the round, or is refused for now.
 		if left <= last || left > rest/2 {
 			return nil

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/record"
 )
 
@@ -39,7 +40,7 @@ func (r *rehearsal) recover(ctx context.Context) (string, error) {
 		r.mark(r.now(), "recovered")
 		return "the journal is empty", nil
 	case over(ctx, err):
-		return "", fmt.Errorf("recovery failed: %d keys are still journaled after %s", left, r.Within)
+		return "", fmt.Errorf("recovery failed: %s still journaled after %s", humanize.Counted(left, "key")+humanize.Either(left, " is", " are"), r.Within)
 	}
 	return "", err
 }
@@ -79,7 +80,7 @@ func (r *rehearsal) plant(ctx context.Context) (string, error) {
 		return "", errors.New("no record could be removed from the target")
 	}
 	r.r.Controls.Planted = keys
-	return fmt.Sprintf("%d records were removed from the target", len(keys)), nil
+	return humanize.Counted(len(keys), "record") + humanize.Either(len(keys), " was", " were") + " removed from the target", nil
 }
 
 func (r *rehearsal) repair(ctx context.Context) (string, error) {

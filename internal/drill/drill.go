@@ -10,6 +10,7 @@ import (
 
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 )
@@ -281,17 +282,17 @@ func (r *rehearsal) checkStatus(ctx context.Context) (string, error) {
 	case e.Fault != nil:
 		return "", hint.Errorf(hint.Hint{Do: hint.DrillLift}, "the fault of an earlier drill is in force until %s: %s", e.Fault.Until.UTC().Format(time.RFC3339), e.Fault)
 	case !e.Fleet.Settled():
-		return "", fmt.Errorf("the fleet is not settled: behind are %s, lapsed: %s", phases.Instances(e.Fleet.Behind), strings.Join(e.Fleet.Lapsed, ", "))
+		return "", fmt.Errorf("the fleet is not settled: behind are %s, lapsed: %s", humanize.Counted(e.Fleet.Behind, "instance"), strings.Join(e.Fleet.Lapsed, ", "))
 	case e.Latch != nil:
 		return "", hint.Errorf(hint.Hint{Do: hint.Acknowledge}, "an automatic rollback is not acknowledged")
 	case e.Status.JournalKeys > 0:
-		return "", fmt.Errorf("%d keys are journaled: a drill begins with two stores that agree", e.Status.JournalKeys)
+		return "", fmt.Errorf("%s journaled: a drill begins with two stores that agree", humanize.Counted(e.Status.JournalKeys, "key")+humanize.Either(e.Status.JournalKeys, " is", " are"))
 	case len(r.acting()) == 0:
 		return "", errors.New("no trigger can roll back: each is off or a dry run")
 	case r.Load == nil:
 		return "", errors.New("there is no load: a rollback without traffic proves nothing")
 	}
-	return fmt.Sprintf("%s, %s, triggers: %s", at, phases.Instances(e.Fleet.Live), strings.Join(r.acting(), ", ")), nil
+	return fmt.Sprintf("%s, %s, triggers: %s", at, humanize.Counted(e.Fleet.Live, "instance"), strings.Join(r.acting(), ", ")), nil
 }
 
 // runReconcile makes one full reconcile run and records it in the report.

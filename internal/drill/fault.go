@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -149,7 +150,7 @@ func (r *rehearsal) observe(ctx context.Context) (string, error) {
 	})
 	switch {
 	case ok:
-		return "active on " + phases.Instances(len(r.r.FaultTargets)), nil
+		return "active on " + humanize.Counted(len(r.r.FaultTargets), "instance"), nil
 	case !over(ctx, err):
 		return "", err
 	}

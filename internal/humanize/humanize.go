@@ -61,3 +61,11 @@ func Bytes(n int64) string {
 	}
 	return strings.TrimSuffix(strconv.FormatFloat(f, 'f', 1, 64), ".0") + " " + units[unit]
 }
+
+// Either returns the form of a verb or pronoun that goes with n things.
+func Either[N int | int64](n N, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}

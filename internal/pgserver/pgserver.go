@@ -72,7 +72,7 @@ func sessions(ctx context.Context, tx pgx.Tx) (store.Check, error) {
 		share := float64(used) * 100 / float64(max(most, 1))
 		if share > worst {
 			worst = share
-			c.Detail = fmt.Sprintf("%d of %d sessions are in use (%s)", used, most, oneline.Of(limit))
+			c.Detail = fmt.Sprintf("sessions in use: %d of %d (%s)", used, most, oneline.Of(limit))
 		}
 		return nil
 	})

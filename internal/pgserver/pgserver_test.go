@@ -99,14 +99,14 @@ func TestWhatServersRunOutOf(t *testing.T) {
 		return conn
 	}
 	few := asFew()
-	looks(t, few, "sessions", store.Good, "1 of 2 sessions are in use (CONNECTION LIMIT of the role few)")
+	looks(t, few, "sessions", store.Good, "sessions in use: 1 of 2 (CONNECTION LIMIT of the role few)")
 	asFew()
 	looks(t, few, "sessions", store.Warned, "2 of 2")
 	var others []*pgx.Conn
 	for range 12 {
 		others = append(others, connect(t, server.URL()))
 	}
-	looks(t, admin, "sessions", store.Warned, "of 17 sessions are in use (max_connections)")
+	looks(t, admin, "sessions", store.Warned, "of 17 (max_connections)")
 	for _, o := range others {
 		_ = o.Close(t.Context())
 	}

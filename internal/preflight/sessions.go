@@ -7,7 +7,6 @@ import (
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/state"
-	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/store"
 )
 
@@ -26,7 +25,7 @@ func (p *Preflight) checkSessions(ctx context.Context) []store.Check {
 }
 
 func sessions(n state.Sessions) store.Check {
-	detail := fmt.Sprintf("%d in use of %d; %s, %s and commands need %d", n.Used, n.Limit, phases.Instances(n.Instances), humanize.Counted(n.Daemons, "daemon"), n.Needed())
+	detail := fmt.Sprintf("%d in use of %d; %s, %s and commands need %d", n.Used, n.Limit, humanize.Counted(n.Instances, "instance"), humanize.Counted(n.Daemons, "daemon"), n.Needed())
 	if free := n.Limit - max(n.Used+state.CommandSessions, n.Needed()); free >= 0 {
 		return store.Check{Name: "sessions", Result: store.Good, Detail: detail + fmt.Sprintf(": room for about %d more instances", free/state.InstanceSessions)}
 	}

@@ -37,10 +37,10 @@ func symptoms(ctx context.Context, db *state.Store, st phases.Status, m *migrati
 		warn("fleet", "the lease of "+instance+" ran out without leaving", phases.EvictHint(instance))
 	}
 	if e.Fleet.Behind > 0 && e.Now.Sub(st.RouteSince) > time.Minute {
-		warn("fleet", fmt.Sprintf("%d instances have not acknowledged epoch %d for %s", e.Fleet.Behind, st.Route.Epoch, humanize.Span(e.Now.Sub(st.RouteSince))), hint.Hint{Do: hint.FleetList})
+		warn("fleet", fmt.Sprintf("%s not acknowledged epoch %d for %s", humanize.Counted(e.Fleet.Behind, "instance")+humanize.Either(e.Fleet.Behind, " has", " have"), st.Route.Epoch, humanize.Span(e.Now.Sub(st.RouteSince))), hint.Hint{Do: hint.FleetList})
 	}
 	if st.JournalKeys > 0 {
-		warn("journal", fmt.Sprintf("%s keys are journaled: the target is behind for them", humanize.Count(st.JournalKeys)), hint.Hint{Do: hint.ReconcileRepair})
+		warn("journal", fmt.Sprintf("%s journaled: the target is behind for %s", humanize.Counted(st.JournalKeys, "key")+humanize.Either(st.JournalKeys, " is", " are"), humanize.Either(st.JournalKeys, "it", "them")), hint.Hint{Do: hint.ReconcileRepair})
 	}
 	if st.Route.Phase.Passing() || st.Attempt != "" && st.Route.Phase == phases.Grace {
 		found = append(found, store.Check{

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/store"
@@ -101,7 +102,7 @@ func Forgettable(e phases.Snapshot) error {
 		return hint.Errorf(hint.Hint{Do: hint.RollbackToGrace}, "a command moves authority, or was interrupted: the attempt %s", st.Attempt)
 	case e.Fleet.Live > 0:
 		return hint.Errorf(hint.Hint{Do: hint.FleetList, Text: "; deploy the application without dual first"},
-			"%d instances of the application use %s", e.Fleet.Live, st.Migration)
+			"%s of the application %s %s", humanize.Counted(e.Fleet.Live, "instance"), humanize.Either(e.Fleet.Live, "uses", "use"), st.Migration)
 	case len(e.Fleet.Lapsed) > 0:
 		return hint.Errorf(phases.EvictHint(e.Fleet.Lapsed[0]), "the lease of %s expired without leaving: it may still run", e.Fleet.Lapsed[0])
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -100,7 +101,7 @@ func admit(ctx context.Context, tx pgx.Tx, e phases.Snapshot, move phases.Move) 
 	}
 	// [lift-replayed]: whatever command it is: legacy would serve without the writes of retain.
 	if move.To.Phase == phases.Grace && from.Phase.Passing() && max(e.Status.ReturnKeys, e.Status.ReturnRest) > 0 {
-		return hint.Errorf(hint.Hint{Do: hint.Rollback}, "the return journal still has %d keys, of which legacy lacks %d", e.Status.ReturnKeys, e.Status.ReturnRest)
+		return hint.Errorf(hint.Hint{Do: hint.Rollback}, "the return journal still has %s, of which legacy lacks %d", humanize.Counted(e.Status.ReturnKeys, "key"), e.Status.ReturnRest)
 	}
 	// [held-routes], [no-skip]: whatever the gates' verdicts, also for a rollback.
 	if err := phases.Legal(from, move.To, e.Fleet.LiveRoutes); err != nil {

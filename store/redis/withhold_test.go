@@ -91,16 +91,16 @@ func TestAServerThatDoesNotAnswerIsNamed(t *testing.T) {
 		},
 	} {
 		ctx, cancel := context.WithCancel(t.Context())
-		said := make(chan string, 1000)
+		reports := make(chan string, 1000)
 		waiting := hint.OnWait(ctx, func(what string, remedy hint.Hint) {
-			said <- what + "; " + remedy.Text
+			reports <- what + "; " + remedy.Text
 			cancel()
 		})
 		if err := call(waiting); err == nil {
 			t.Errorf("%s: no error of a frozen server", name)
 		}
 		cancel()
-		if text := <-said; !strings.Contains(text, server.Addr()+", which has not answered") || !strings.Contains(text, "ping") {
+		if text := <-reports; !strings.Contains(text, server.Addr()+", which has not answered") || !strings.Contains(text, "ping") {
 			t.Errorf("%s: %q", name, text)
 		}
 	}

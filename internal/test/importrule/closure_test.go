@@ -27,17 +27,17 @@ var links = []struct {
 	modules        []string
 	ours           string
 }{
-	{"phases", "", nil, "internal/hint"},
+	{"phases", "", nil, "internal/hint internal/humanize"},
 	{"record", "", []string{apd, jsontext, xtext}, ""},
 	{"store", "", []string{apd, jsontext, xtext}, "record internal/hint"},
-	{"migration", "", []string{apd, jsontext, xtext, yaml}, "phases record store internal/hint internal/infile internal/oneline"},
+	{"migration", "", []string{apd, jsontext, xtext, yaml}, "phases record store internal/hint internal/humanize internal/infile internal/oneline"},
 	{"dual/telemetry", "", nil, "internal/stats/sketch"},
-	{"store/memory", "", []string{apd, jsontext, xtext, yaml}, "phases record store migration internal/hint internal/infile internal/oneline"},
+	{"store/memory", "", []string{apd, jsontext, xtext, yaml}, "phases record store migration internal/hint internal/humanize internal/infile internal/oneline"},
 	{"dual", "", []string{apd, jsontext, xtext, xxhash}, embedded},
 	{"dual/pgfleet", pgx, []string{apd, jsontext, xxhash}, embedded + " internal/statedb internal/pgfail"},
-	{"store/redis", redis, []string{apd, jsontext, xtext, yaml, "golang.org/x/sync"}, "phases record store migration internal/hint internal/infile internal/oneline"},
-	{"store/postgres", pgx, []string{apd, jsontext, yaml}, "phases record store migration internal/failpoint internal/hint internal/infile internal/oneline internal/pgfail internal/pgserver"},
-	{"metrics", prom, nil, "phases dual/telemetry internal/hint internal/stats/sketch"},
+	{"store/redis", redis, []string{apd, jsontext, xtext, yaml, "golang.org/x/sync"}, "phases record store migration internal/hint internal/humanize internal/infile internal/oneline"},
+	{"store/postgres", pgx, []string{apd, jsontext, yaml}, "phases record store migration internal/failpoint internal/hint internal/humanize internal/infile internal/oneline internal/pgfail internal/pgserver"},
+	{"metrics", prom, nil, "phases dual/telemetry internal/hint internal/humanize internal/stats/sketch"},
 	{
 		"dual/kit", pgx,
 		[]string{apd, jsontext, xxhash, yaml},
@@ -51,7 +51,7 @@ var links = []struct {
 	},
 }
 
-const embedded = "phases record store dual dual/telemetry internal/stats/sketch internal/failpoint internal/hint"
+const embedded = "phases record store dual dual/telemetry internal/stats/sketch internal/failpoint internal/hint internal/humanize"
 
 // deps lists the modules and our packages in the closure of packages.
 func deps(t *testing.T, packages ...string) (modules, ours []string) {

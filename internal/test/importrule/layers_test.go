@@ -17,7 +17,7 @@ const (
 // no import can pass through an unchecked package.
 var may = rows(map[string]string{
 	// The types that all packages share.
-	"record": "", "internal/hint": "", "phases": "internal/hint",
+	"record": "", "internal/hint": "", "phases": "internal/hint internal/humanize",
 	"store":     "record internal/hint",
 	"migration": words + " store internal/infile internal/oneline",
 
@@ -43,7 +43,7 @@ var may = rows(map[string]string{
 	"internal/throttle":  "store internal/humanize internal/sleep",
 	"internal/backfill":  tool + " internal/humanize internal/repair internal/throttle",
 	"internal/capture":   tool + " internal/humanize internal/pgfail internal/repair internal/throttle store/postgres", // its source is PostgreSQL's log
-	"internal/control":   tool,
+	"internal/control":   tool + " internal/humanize",
 	"internal/judge":     tool + " dual/telemetry internal/stats internal/stats/sketch",
 	"internal/drill":     tool + " dual internal/humanize", // its load is an instance
 	"internal/sources":   tool + " internal/infile internal/judge internal/procgroup",
@@ -52,7 +52,7 @@ var may = rows(map[string]string{
 
 	// What stores state.
 	"internal/statedb":          words + " dual dual/telemetry internal/pgfail internal/stats/sketch",
-	"internal/state":            tool + " dual dual/telemetry internal/drill internal/pgfail internal/pgserver internal/statedb",
+	"internal/state":            tool + " dual dual/telemetry internal/drill internal/humanize internal/pgfail internal/pgserver internal/statedb",
 	"internal/state/backfills":  tool + " internal/backfill internal/statedb",
 	"internal/state/captures":   tool + " internal/capture internal/statedb",
 	"internal/state/drills":     tool + " internal/drill internal/statedb",
