@@ -360,10 +360,13 @@ LANGUAGE sql IMMUTABLE`,
 	{
 		rule: "capture-reduced", what: "the first state of a key wins",
 		file: "internal/capture/transaction.go",
-		old: `		c = c.after(earlier, false)
-		t.state = c
+		old: `		c = c.after(earlier, !there)
+		t.states[key] = c
 `,
-		new: `		c = earlier
+		new: `		if c = c.after(earlier, !there); there {
+			c = earlier
+		}
+		t.states[key] = c
 `,
 		pkg: "internal/capture", run: "^TestSeveralChangesInATransaction$",
 	},
