@@ -31,14 +31,14 @@ func TestHashesOfFilesStay(t *testing.T) {
 			hash:      "b0916def7f721df76205ef1968172c981d30d87a23e47cfdf9053928e7e77a63",
 			rehearsal: "f6568c97b3e79377f749bfb291055f9f90dc8454e45cbf627cbf997a6e2a305f",
 			public:    "3717b4e6d5bf9a49cec38adbb1c51016a5253e96d3ecb19628e8189b57644336",
-			shown:     "7a296d68bc85f247bfbb150e07101785f0a68597a8f8addcce447085c044d470",
+			shown:     "5bf4fd30ba4f709e7cf1ae898a03b010d6af7dc62df9d87a1bcc8c45c378594d",
 		},
 		"least": {
 			text:      least,
 			hash:      "f2e772568595c568571bb16ce77781c6c669778b7a8b633ba1c0a2d37a4f98b5",
 			rehearsal: "0e70ed327bbec5dae1c6e71010607fc7f487fc36e629648e6df80ab8b99d47bf",
 			public:    "e1747c934490cddb8567f66cb33695370747c8b4d54d5e10239e9521a6785ef2",
-			shown:     "177427228151cb0408692f8fa6e33fdb5c7b1704a5c1a28b189ec750c2645442",
+			shown:     "ab9e815992f31865249905acee2f6b2eb5119359d09cbc7ea375bb3ce8b56c2b",
 		},
 		"redis": {
 			text: `name: move
@@ -50,7 +50,7 @@ compare: [{path: /until, tolerance: 5}]
 			hash:      "e99e6a13fc86f2e8bbb7c993b8829d4e17ed00a903195b2e98feceef29436ded",
 			rehearsal: "33e0afb9cbf4fde43f59fbf70cbc46d844544ac398542da576ecfa7add72f077",
 			public:    "82c0b18ab80cbe21800c92ceed23a961f0886901c7919c633e181d298bd46d02",
-			shown:     "17b664c362f59ecfe73a4023c884a6e117ef3be808bb8058be5f3f26078e2f01",
+			shown:     "e80aed0ce4b729e94985c9542d4d55b5db2848e8d3cb1c1a40a02f4887738b38",
 		},
 		"postgres": {
 			text: `name: move
@@ -62,7 +62,7 @@ exclude: [b, a]
 			hash:      "0a8cede0f587b563c95ca0aa55dfa363edad80b59bdfe79cc222b4f232da4971",
 			rehearsal: "bb816f27e2328ff53d3df5825a5560aaf0eff8d1564316e14473278dd702903c",
 			public:    "ad69ac10fa9a547f3b387b03e88cffc7fbd4c6f27a15f063a0f823f61a76b9e2",
-			shown:     "f1c192b703670681fb52a7d7861bcbe482277ca9e4f2128ab73bb2ec586c55e1",
+			shown:     "47e29a09583a666d4d0eaca94d7a5bdc352d598e46f7d0f0e3e4b572b5a3bce4",
 		},
 		"empty texts": {
 			text: `name: move
@@ -72,7 +72,7 @@ target: {store: redis, url: "redis://h", key: "i:{id}", format: hash, expires: "
 			hash:      "5360b3b5574a0a4203a27f8620251ccf9cf4c0159a15683e9780661fccfc03ec",
 			rehearsal: "a3190941d2b9c5d92b6f87af6023f4d53b6e3a3e81faeb434c817fb7ed4fd18b",
 			public:    "f3e7f6b22d0d5ae55b08982d911e2c53ef6ede73b332461afb3ca0084ebd9c72",
-			shown:     "400b3c3df7b9c8430eb9bfbec159713ffae8fb07ba85914f23314d161d096337",
+			shown:     "9fe12b614bf3a58f95fff27da6078102586ee5b32f6efab04bf228ace2e18e06",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

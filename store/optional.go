@@ -247,11 +247,11 @@ type Purger interface {
 	Purge(ctx context.Context) (int64, error)
 }
 
-// TombstoneKeeper is a Target whose tombstones last as long as it was opened with, until
+// TombstoneHolder is a Target whose tombstones last as long as it was opened with, until
 // KeepTombstones sets another time for those that are made, or purged, from then on.
 //
 // Without it: another writing.tombstones acts when the target is opened again.
-type TombstoneKeeper interface {
+type TombstoneHolder interface {
 	KeepTombstones(horizon time.Duration)
 }
 

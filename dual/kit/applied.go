@@ -34,7 +34,7 @@ func Applied(fleet dual.Fleet, target store.TargetRecords, follow func(*migratio
 		if err != nil {
 			return dual.Writing{}, fmt.Errorf("the migration file that is applied: %w", err)
 		}
-		if k, ok := target.(store.TombstoneKeeper); ok {
+		if k, ok := target.(store.TombstoneHolder); ok {
 			k.KeepTombstones(time.Duration(m.Writing.Tombstones))
 		}
 		if follow != nil {

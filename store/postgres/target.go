@@ -194,7 +194,7 @@ func asUnprepared(err error) error {
 	return err
 }
 
-// KeepTombstones implements store.TombstoneKeeper. Not above 0: the default.
+// KeepTombstones implements store.TombstoneHolder. Not above 0: the default.
 func (t *Target) KeepTombstones(horizon time.Duration) {
 	if horizon <= 0 {
 		horizon = defaultHorizon

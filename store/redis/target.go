@@ -203,7 +203,7 @@ func (t *Target) masters(ctx context.Context, f func(ctx context.Context, client
 	return f(ctx, client)
 }
 
-// KeepTombstones implements store.TombstoneKeeper. Not above 0: the default.
+// KeepTombstones implements store.TombstoneHolder. Not above 0: the default.
 func (t *Target) KeepTombstones(horizon time.Duration) {
 	if horizon <= 0 {
 		horizon = defaultHorizon

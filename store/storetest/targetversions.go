@@ -153,11 +153,11 @@ func testKeep(t *testing.T, h TargetHarness) {
 
 func testKeepTombstones(t *testing.T, h TargetHarness) {
 	b := simpleFixture(t, h)
-	keeper, ok := b.target.(store.TombstoneKeeper)
+	holder, ok := b.target.(store.TombstoneHolder)
 	if !ok {
 		t.Skip("the target keeps tombstones as it was opened")
 	}
-	keeper.KeepTombstones(20 * time.Millisecond)
+	holder.KeepTombstones(20 * time.Millisecond)
 	b.want(remove(1, 2), store.Applied, at(2))
 	b.until("the tombstone to end", func() bool {
 		if p, ok := b.target.(store.Purger); ok {
@@ -167,7 +167,7 @@ func testKeepTombstones(t *testing.T, h TargetHarness) {
 		}
 		return b.get(keyOf(1))[0].Presence == store.Absent
 	})
-	keeper.KeepTombstones(0) // the default
+	holder.KeepTombstones(0) // the default
 	b.want(remove(1, 3), store.Applied, at(3))
 	b.gone(keyOf(1), store.Tombstone, at(3))
 }
