@@ -56,6 +56,7 @@ type Capture struct {
 	Skipped int64 `json:"skipped,omitempty"` // changes before the first barrier, and behind a fence
 	Foreign int64 `json:"foreign,omitempty"` // changes of other tables
 
+	Throttled  string    `json:"throttled,omitempty"`  // the limit that holds it now; "": none does
 	Error      string    `json:"error,omitempty"`      // why it does not run, or does not advance; "": it does
 	ErrorSince time.Time `json:"error_since,omitzero"` // by the clock of the process
 	ErrorKey   string    `json:"error_key,omitempty"`  // hash of the key that the error is about; "": of none

@@ -304,6 +304,9 @@ func (c *cli) printCapture(of *phases.Capture, now time.Time) {
 		held += " (" + of.LimitBy + ")"
 	}
 	c.printf("             %s\n", held)
+	if of.Throttled != "" && of.Runs(now) {
+		c.printf("  %s\n", c.paint(c.out, yellow, "           throttled by "+of.Throttled))
+	}
 	if of.Error != "" && of.Runs(now) {
 		key := ""
 		if of.ErrorKey != "" {

@@ -28,6 +28,7 @@ func (j *Job) Capture() (*capture.Capture, *captures.Ledger, error) {
 	s := j.Config.Capture
 	c.OnAhead, c.NotAfter = j.markAhead, time.Duration(j.Config.Writing.NotAfter)
 	c.Workers, c.Beat, c.MaxHeld, c.MaxShare = s.Workers, time.Duration(s.Beat), int64(s.MaxHeld), s.MaxShare.Ratio()
+	c.Throttle = j.Throttle(CaptureRate)
 	return c, ledger, nil
 }
 

@@ -282,7 +282,7 @@ func (r *captureReporter) report(ctx context.Context, s capture.Status) {
 	next := phases.Capture{
 		Running: true, Position: s.Progress.Resume.String(), Committed: s.Progress.Commit, Fence: s.Progress.Fence, Era: s.Progress.Era,
 		LagBytes: s.LagBytes, Lag: phases.Duration(s.Lag), Waiting: s.Waiting, Applied: s.Progress.Changes, HeldBytes: s.HeldBytes, LimitBytes: s.MaxBytes,
-		Locked: s.Locked, Refused: s.Refused, Skipped: s.Skipped, Foreign: s.Foreign, Error: s.LastError, ErrorKey: s.ErrorKey, Rate: r.last.Rate,
+		Locked: s.Locked, Refused: s.Refused, Skipped: s.Skipped, Foreign: s.Foreign, Error: s.LastError, ErrorKey: s.ErrorKey, Rate: r.last.Rate, Throttled: s.Throttle.Why,
 	}
 	if next.LimitBy = limitServer; s.MaxBytes == r.maxHeld {
 		next.LimitBy = limitFile

@@ -415,7 +415,9 @@ func (w *keysWorld) observe(by string) []byte {
 			w.check(err)
 			seen = map[string]any{"mode": j.Config.Settings().Capture, "workers": c.Workers, "beat": c.Beat, "held": c.MaxHeld, "share": c.MaxShare}
 		case "throttle":
-			limits, err := j.Throttle(app.CaptureRate).Limits(ctx)
+			c, _, err := j.Capture()
+			w.check(err)
+			limits, err := c.Throttle.Limits(ctx)
 			w.check(err)
 			seen = limits
 		case "locks":
