@@ -15,7 +15,7 @@ var withoutDryRun = map[string]string{
 	"doctor": "", "plan": "", "status": "", "phase status": "", "version": "",
 	"drill list": "", "drill show": "", "fleet list": "", "gate explain": "", "gate list": "", "phase history": "",
 	"history verify": "", "history anchor": "", "reconcile explain": "", "reconcile list": "", "reconcile show": "", "reconcile schedule": "",
-	"runbook export": "", "runbook list": "", "runbook render": "", "runbook schema": "", "runbook show": "", "trigger list": "", "trigger test": "",
+	"runbook export": "", "runbook list": "", "runbook render": "", "runbook schema": "", "runbook show": "", "trigger list": "", "trigger test": "", "token list": "",
 	"completion bash": "", "completion fish": "", "completion powershell": "", "completion zsh": "",
 
 	"drill rollback": "a drill changes what it is to prove; it is refused where a fault could reach customers",

@@ -127,9 +127,12 @@ func TestDemoLosesNothing(t *testing.T) {
 	nothingLeft(t, cmd)
 }
 
-// TestDemoCaptures: an application of plain SQL goes through all phases.
-func TestDemoCaptures(t *testing.T) {
+// TestTortureDemoCaptures: an application of plain SQL goes through all phases.
+func TestTortureDemoCaptures(t *testing.T) {
 	t.Parallel()
+	if os.Getenv("MIGRATOR_TORTURE") == "" {
+		t.Skip("a minute of its own: internal/test/daemontest has a shorter way through all phases; make torture runs it")
+	}
 	cmd := demoCommand(t, "--capture", "--products", "2000", "--rate", "100", "-o", "json")
 	var stdout, story bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &story

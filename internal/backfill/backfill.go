@@ -216,9 +216,12 @@ func (r *run) passBarrier(ctx context.Context) error {
 			return fmt.Errorf("take the barrier: %w", err)
 		}
 		failpoint.Here("replicate.barrier.taken")
-		// Saved before the wait for capture: a resumed run keeps this barrier.
-		err = r.change(ctx, func(p *Progress) { p.Barrier, p.Opens, p.Chunks, p.Done = version, time.Time{}, nil, 0 })
-		if err != nil {
+		passed := func(p *Progress) { p.Barrier, p.Opens, p.Chunks, p.Done = version, time.Time{}, nil, 0 }
+		if r.Captured == nil {
+			r.mu.Lock()
+			passed(&r.p)
+			r.mu.Unlock()
+		} else if err := r.change(ctx, passed); err != nil { // before the wait: a resumed run keeps this barrier
 			return err
 		}
 	}

@@ -2,9 +2,13 @@ package preflight
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/store"
 )
 
@@ -36,4 +40,31 @@ func (p *Preflight) checkDeciders(ctx context.Context) []store.Check {
 		check.Hint = hint.Hint{Text: "GRANT the role to those who decide"}
 	}
 	return []store.Check{check}
+}
+
+// checkGrants warns of roles that kept the rights of an earlier release: what docs/security.md says of applications
+// does not hold for them.
+func (p *Preflight) checkGrants(ctx context.Context, r *Report) {
+	st, err := p.state(ctx)
+	if err != nil {
+		return // a check has reported it
+	}
+	roles, err := st.Ungranted(ctx)
+	if _, denied := errors.AsType[*statedb.NotAllowedError](err); denied {
+		r.unseen("state", "rights on the state's tables that no grant explains: only an operator may see the grants")
+		return
+	}
+	check := store.Check{Name: "grants", Result: store.Good, Detail: "no role has rights on the state's tables that no grant explains"}
+	switch {
+	case err != nil:
+		check = refusal(check.Name, err)
+	case len(roles) > 0:
+		names := make([]string, len(roles))
+		for i, role := range roles {
+			names[i] = strconv.Quote(role)
+		}
+		check.Result, check.Detail = store.Warned, "roles have rights on the state's tables that no grant explains, as earlier releases gave them: "+strings.Join(names, ", ")
+		check.Hint = hint.Hint{Do: hint.GrantApplication, Of: roles[:1], Text: "or the grant that the role needs: it takes back all others"}
+	}
+	r.add("state", []store.Check{check})
 }

@@ -84,6 +84,7 @@ func (p *Preflight) check(ctx context.Context) *Report {
 	}
 	r.add("production", CheckProduction(m))
 	r.add("state", p.checkDeciders(ctx))
+	p.checkGrants(ctx, r)
 	p.checkChanged(ctx, r)
 	applied, phase := p.appliedColumns(ctx)
 	if applied != nil && phase != phases.Legacy && !p.Applying {

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -92,7 +93,7 @@ func (w Waiting) Check() store.Check {
 	case age < waitsLong:
 		c.Detail = fmt.Sprintf("%d messages are on their way", w.Messages)
 	default:
-		c.Result, c.Detail = store.Warned, fmt.Sprintf("%d messages wait, the oldest for %s", w.Messages, age.Round(time.Second))
+		c.Result, c.Detail = store.Warned, fmt.Sprintf("%s %s, the oldest for %s", humanize.Counted(w.Messages, "message"), humanize.Either(w.Messages, "waits", "wait"), age.Round(time.Second))
 		if w.Failure != "" {
 			c.Detail += ": " + w.Failure
 		}

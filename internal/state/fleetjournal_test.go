@@ -169,7 +169,7 @@ func TestTheReturnJournal(t *testing.T) {
 	if keys, err = s.ReturnKeys(t.Context(), testMigration, "", 9); err != nil || len(keys) != 1 || keys[0] != "b" {
 		t.Errorf("%q, %v", keys, err)
 	}
-	if _, err := move(t.Context(), s, grace); err == nil || !strings.Contains(err.Error(), "still has 1 keys") {
+	if _, err := move(t.Context(), s, grace); err == nil || !strings.Contains(err.Error(), "still has 1 key,") {
 		t.Errorf("to grace with a key that legacy lacks: %v", err)
 	}
 	must(t, s.ClearReturn(t.Context(), testMigration, nil, keys))

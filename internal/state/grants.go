@@ -133,3 +133,17 @@ func (s *Store) GrantApplication(ctx context.Context, role string, migrations ..
 func (s *Store) GrantOperator(ctx context.Context, role string, migrations ...string) error {
 	return s.Grant(ctx, Grant{Kind: Operator, Role: role, Migrations: migrations})
 }
+
+// Ungranted returns the roles that have rights on the schema's tables which no grant explains: an earlier release gave
+// applications some. The schema's owner is none of them.
+func (s *Store) Ungranted(ctx context.Context) ([]string, error) {
+	rows, err := s.pool.Query(ctx, `SELECT DISTINCT r.rolname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		CROSS JOIN aclexplode(c.relacl) a JOIN pg_roles r ON r.oid = a.grantee
+		WHERE n.nspname = 'migrator' AND a.grantee <> n.nspowner
+		  AND NOT EXISTS (SELECT FROM migrator.grants g WHERE g.role = r.rolname AND g.kind <> 'application') ORDER BY 1`)
+	if err != nil {
+		return nil, statedb.Explain(err)
+	}
+	roles, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return roles, statedb.Explain(err)
+}

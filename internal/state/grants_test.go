@@ -70,3 +70,26 @@ func TestGrantsAreOfAMigration(t *testing.T) {
 		t.Error("an unknown kind was granted")
 	}
 }
+
+// TestRightsOfAnEarlierReleaseAreSeen: until the role is granted again.
+func TestRightsOfAnEarlierReleaseAreSeen(t *testing.T) {
+	t.Parallel()
+	s, dbURL := open(t)
+	application, _ := newRole(t, dbURL)
+	operator, _ := newRole(t, dbURL)
+	must(t, s.Grant(t.Context(), state.Grant{Kind: state.Application, Role: application}))
+	must(t, s.Grant(t.Context(), state.Grant{Kind: state.Operator, Role: operator}))
+	wants := func(want ...string) {
+		t.Helper()
+		got, err := s.Ungranted(t.Context())
+		must(t, err)
+		if strings.Join(got, " ") != strings.Join(want, " ") {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	wants()
+	exec(t, s, `GRANT SELECT, UPDATE ON migrator.leases TO `+application)
+	wants(application)
+	must(t, s.Grant(t.Context(), state.Grant{Kind: state.Application, Role: application}))
+	wants()
+}

@@ -34,6 +34,9 @@ type ContractField struct {
 	list, mapped, optional bool
 }
 
+// DryRun is what every document of a dry run has, beside its type's own fields.
+func DryRun() ContractField { return ContractField{name: "dry_run", kind: "boolean", optional: true} }
+
 var (
 	commandRow = regexp.MustCompile("^\\| `(migrator [^`]+)` \\| (.+) \\|$")
 	// FieldRow is a row of a table of fields.

@@ -70,7 +70,7 @@ webhooks: [{url: "http://127.0.0.1:1", secret_file: secret, events: [advance]}]
 		t.Errorf("the change is not in the log: %s", d.logText())
 	}
 	doctor("refused  items: daemon saw target: redis-eviction: maxmemory-policy is allkeys-lru", "it was ok when the migration file was applied", "items: daemon saw target: redis-privileges",
-		"ACL SETUSER default", "items: webhooks: ", " messages wait, the oldest for 20m", "ok       items: daemon-checks: ", "!no daemon leads", "!daemon saw target: redis-persistence", "!not everything was looked at")
+		"ACL SETUSER default", "items: webhooks: ", ", the oldest for 2", "ok       items: daemon-checks: ", "!no daemon leads", "!daemon saw target: redis-persistence", "!not everything was looked at")
 	_, scrape := d.get("/metrics")
 	if found := alertsOf(t, scrape); !slices.Equal(found, []string{"CheckRefused", "Watchdog", "WebhooksWait"}) {
 		t.Errorf("what this daemon says makes alerts of %v", found)

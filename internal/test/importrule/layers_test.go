@@ -65,7 +65,7 @@ var may = rows(map[string]string{
 	"internal/app": tool + " dual dual/pgfleet reconcile runbook internal/backfill internal/capture internal/control internal/drill internal/humanize internal/judge" +
 		" internal/openstore internal/schedule internal/sources internal/sqlconsole" +
 		" internal/state internal/state/backfills internal/state/captures internal/state/drills internal/state/reconciles internal/state/runbooks internal/throttle",
-	"internal/preflight": tool + " internal/capture internal/humanize internal/infile internal/state reconcile",
+	"internal/preflight": tool + " internal/capture internal/humanize internal/infile internal/state internal/statedb reconcile",
 	"internal/daemon": tool + " metrics reconcile internal/app internal/capture internal/control internal/judge internal/notify internal/openstore internal/schedule" +
 		" internal/server internal/state internal/state/captures internal/state/outbox internal/state/reconciles internal/statedb",
 	"internal/server":     "phases internal/hint internal/infile internal/logs internal/oneline",
