@@ -96,7 +96,7 @@ func keyChanges() map[string]keyChange {
 	c := map[string]keyChange{
 		"name": {value: "others", seen: "other"}, "environment": {value: "staging", seen: "status"},
 		"legacy.store": {value: "mysql", seen: "invalid"}, "legacy.table": {value: "goods"}, "legacy.key": {value: []string{"part", "id"}, with: map[string]any{"target.key": "item:{id}:{part}"}},
-		"legacy.version_column": {value: "rev"},
+		"legacy.version_column": {value: "rev", with: map[string]any{"capture.mode": "off"}},
 		"legacy.url_file":       {value: "legacy.url", with: map[string]any{"legacy.url": nil}, seen: "opened"},
 		"legacy.standbys":       {value: []string{"one"}, seen: "opened"},
 		"target.store":          {value: "postgres", with: map[string]any{"target.key": nil, "target.table": "items", "target.url": "postgres://h/db"}},

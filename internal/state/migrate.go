@@ -32,7 +32,7 @@ const (
 // RollbackFrom is the oldest schema with which this binary rolls back. A host may get a new migrator before
 // the schema does, and a rollback can't wait for the role that owns it. A test rolls back with it; a
 // release whose rollback needs more of the schema raises it.
-const RollbackFrom = 36
+const RollbackFrom = 42
 
 // Errors about the schema as a whole.
 var (

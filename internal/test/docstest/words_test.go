@@ -47,6 +47,7 @@ func gates(t *testing.T) map[string]string {
 	t.Helper()
 	m := &migration.Config{}
 	m.Defaults()
+	m.Capture.Mode = phases.CaptureBeside                        // has gates of its own
 	locked, open := map[string]phases.Phase{}, map[string]bool{} // since which phase it is locked
 	at := phases.Route{Phase: phases.Legacy}
 	for at.Phase != phases.Complete {
