@@ -54,11 +54,13 @@ func (p *Preflight) checkGrants(ctx context.Context, r *Report) {
 		r.unseen("state", "rights on the state's tables that no grant explains: only an operator may see the grants")
 		return
 	}
-	check := store.Check{Name: "grants", Result: store.Good, Detail: "no role has rights on the state's tables that no grant explains"}
+	check := store.Check{Name: "grants"}
 	switch {
 	case err != nil:
 		check = refusal(check.Name, err)
-	case len(roles) > 0:
+	case len(roles) == 0:
+		return
+	default:
 		names := make([]string, len(roles))
 		for i, role := range roles {
 			names[i] = strconv.Quote(role)
