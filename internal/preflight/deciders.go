@@ -66,7 +66,7 @@ func (p *Preflight) checkGrants(ctx context.Context, r *Report) {
 			names[i] = strconv.Quote(role)
 		}
 		check.Result, check.Detail = store.Warned, "roles have rights on the state's tables that no grant explains, as earlier releases gave them: "+strings.Join(names, ", ")
-		check.Hint = hint.Hint{Do: hint.GrantApplication, Of: roles[:1], Text: "or the grant that the role needs: it takes back all others"}
+		check.Hint = hint.Hint{Do: hint.GrantApplication, Of: roles[:1], Text: "or the grant that the role needs, which revokes all others"}
 	}
 	r.add("state", []store.Check{check})
 }
