@@ -74,7 +74,7 @@ func gateBypass(settings Settings, e Snapshot) GateResult {
 	switch off := cmp.Or(s.Bypass.Off, s.Off); {
 	case settings.Capture.On():
 		// [capture-gated]: whether it does is a gate of its own.
-		g.Verdict, g.Detail = Pass, "change capture brings what any program writes"
+		g.Verdict, g.Detail = Pass, "not needed: what any program writes is for change capture, which has a gate of its own"
 		if b.Found() {
 			g.Detail += ": " + b.Describe()
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -136,7 +135,7 @@ each second; a transaction that has begun ends as it began. It may be repeated.`
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := strconv.ParseInt(args[0], 10, 64)
 			if err != nil || id < 1 {
-				return usageTry(try("migrator token list"), "token %q: want its number, not the token itself", fmt.Sprintf("%.8s", args[0]))
+				return usageTry(try("migrator token list"), "want the number of a token, not the token itself") // which is not repeated
 			}
 			store, err := c.openState(cmd.Context())
 			if err != nil {
@@ -161,7 +160,7 @@ each second; a transaction that has begun ends as it began. It may be repeated.`
 
 // badToken gives a refusal about roles and tokens the exit code of bad input.
 func badToken(err error) error {
-	if errors.Is(err, state.ErrBadToken) {
+	if _, bad := errors.AsType[*state.BadTokenError](err); bad {
 		return codedError{err, exitUsage}
 	}
 	return err

@@ -6,8 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -109,13 +107,16 @@ func scanToken(row pgx.CollectableRow) (t Token, err error) {
 	return t, err
 }
 
-// ErrBadToken refuses what can't be done with the tokens and roles that there are.
-var ErrBadToken = errors.New("no such change of tokens")
+// BadTokenError refuses what can't be done with the tokens and roles that there are.
+type BadTokenError struct{ error }
+
+// Unwrap returns the function's refusal, which has the remedy.
+func (e *BadTokenError) Unwrap() error { return e.error }
 
 // explainToken makes input errors of the functions' refusals that name a role or a token.
 func explainToken(err error) error {
 	if refused := statedb.Refusal(err, pgfail.UndefinedObject, pgfail.NoData, pgfail.NotInState, pgfail.InvalidParameter); refused != nil {
-		return fmt.Errorf("%w: %w", ErrBadToken, refused)
+		return &BadTokenError{refused}
 	}
 	return statedb.Explain(err)
 }
