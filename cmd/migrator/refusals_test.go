@@ -160,6 +160,8 @@ func TestBadArgumentsAreRefusedBeforeAServerIsDialed(t *testing.T) {
 		says string
 	}{
 		{[]string{"phase", "approve", "--to", "bogus"}, `unknown phase "bogus"`},
+		{[]string{"token", "create", "--quiet"}, "--quiet would hide the token"},
+		{[]string{"token", "revoke", "mgt_secret"}, "not the token itself"},
 		{[]string{"phase", "advance", "--to", "bogus"}, `unknown phase "bogus"`},
 		{[]string{"phase", "history", "--limit", "0"}, "--limit 0"},
 		{[]string{"runbook", "list", "--limit", "0"}, "--limit 0"},

@@ -39,6 +39,8 @@ give the new one to its callers meanwhile. Called again, the command makes anoth
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
+			case c.quiet && !c.dryRun:
+				return usagef("--quiet would hide the token, which is shown once: leave it out; only the token goes to standard output")
 			case n.Role != "" && n.Replaces != 0:
 				return usagef("--role and --replaces are both given: a token that replaces another one is of its role")
 			case n.Replaces < 0 || cmd.Flags().Changed("replaces") && n.Replaces == 0:
