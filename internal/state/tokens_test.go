@@ -251,7 +251,7 @@ func TestWhoMakesTokens(t *testing.T) {
 func TestTwoPeopleByTokens(t *testing.T) {
 	t.Parallel()
 	h := newHall(t, `"for": ["shadow-write"], "two_people": ["shadow-write"]`)
-	approve := `SELECT migrator.approve('products', 'shadow-write', '', 'r', 1000000)`
+	approve := `SELECT migrator.approve('products', 'shadow-write', '', 'r', 3600000000)`
 	ann, bob, mallory := h.token(h.ann), h.token(h.bob), h.token(h.mallory)
 	refusedWith(t, "no member", h.as(h.server, mallory, approve), "only its members may approve")
 	must(t, h.as(h.server, ann, approve))
