@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/dual/telemetry"
+	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -94,8 +95,8 @@ func (f *MemoryFleet) Move(ctx context.Context, p phases.Phase, percent phases.P
 		select {
 		case <-moved:
 		case <-ctx.Done():
-			return fmt.Errorf("%d instances have not followed to %s (the lease of one expires at %s; does its Run run?): %w",
-				behind, p, expires.Format(time.TimeOnly), context.Cause(ctx))
+			return fmt.Errorf("not followed to %s: %s (the lease of one expires at %s; does its Run run?): %w",
+				p, humanize.Counted(behind, "instance"), expires.Format(time.TimeOnly), context.Cause(ctx))
 		}
 	}
 }

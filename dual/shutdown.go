@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/humanize"
 )
 
 // leave refuses new operations, waits for those in flight, and ends the lease. If they do
@@ -30,8 +31,8 @@ func (i *Instance) leave(ctx context.Context) error {
 		// until an eviction or a rejoin marks the migration.
 		case <-bound.C:
 			last.end()
-			return fmt.Errorf("left uncleanly: after %s %d operations are in flight (%d background writes queued, %d keys to be journaled); the migration needs a full reconcile before cutover",
-				i.set.LeaveWithin, left, i.queue.len(), i.pending.len())
+			return fmt.Errorf("left uncleanly: after %s in flight: %s (%s queued, %s to be journaled); the migration needs a full reconcile before cutover",
+				i.set.LeaveWithin, humanize.Counted(left, "operation"), humanize.Counted(i.queue.len(), "background write"), humanize.Counted(i.pending.len(), "key"))
 		}
 	}
 	i.report(ctx)
@@ -42,7 +43,7 @@ func (i *Instance) leave(ctx context.Context) error {
 	// delivered.
 	if unclean {
 		last.end()
-		return fmt.Errorf("left uncleanly: %d changes reached neither the target nor the journal; the migration needs a full reconcile before cutover", i.count.abandoned.Load())
+		return fmt.Errorf("left uncleanly: %s reached neither the target nor the journal; the migration needs a full reconcile before cutover", humanize.Counted(i.count.abandoned.Load(), "change"))
 	}
 	last.end()
 	failpoint.Here("dual.leave.drained")

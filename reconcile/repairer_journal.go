@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
+	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/repair"
 	"github.com/stranglerfig/migrator/internal/sleep"
 	"github.com/stranglerfig/migrator/record"
@@ -79,7 +80,7 @@ func (r *journalRepairer) repair(ctx context.Context, passes int) (int64, error)
 			if why == nil {
 				why = errors.New("they keep being journalled")
 			}
-			return total, fmt.Errorf("%d journalled keys can't be repaired: %w", left, why)
+			return total, fmt.Errorf("%s can't be repaired: %w", humanize.Counted(left, "journaled key"), why)
 		}
 		if err := sleep.For(ctx, time.Duration(idle)*200*time.Millisecond); err != nil {
 			return total, err

@@ -9,7 +9,7 @@ import (
 )
 
 // Count formats n as 1,234,567.
-func Count[N int | int64](n N) string {
+func Count[N int | int64 | uint64](n N) string {
 	s := fmt.Sprint(n)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
 		s = s[:i] + "," + s[i:]
@@ -18,7 +18,7 @@ func Count[N int | int64](n N) string {
 }
 
 // Counted formats "1 check", "1,234 checks".
-func Counted[N int | int64](n N, noun string) string {
+func Counted[N int | int64 | uint64](n N, noun string) string {
 	if n != 1 {
 		noun += "s"
 	}
