@@ -173,8 +173,12 @@ func (c *cli) verify(ctx context.Context, store *state.Store, name string, a anc
 func (c *cli) printHistory(entries []state.Entry) {
 	rows := [][]string{{"AT", "WHO", "WHAT", "FROM", "TO", "EPOCH", "WHY"}}
 	for _, e := range entries {
+		who := e.Actor
+		if server, token := e.Via(); token != 0 {
+			who = fmt.Sprintf("%s, token %d by %s", e.Actor, token, server)
+		}
 		rows = append(rows, []string{
-			e.At.UTC().Format(time.RFC3339), e.Actor, string(e.Cause),
+			e.At.UTC().Format(time.RFC3339), who, string(e.Cause),
 			e.From.String(), e.To.String(), humanize.Count(e.To.Epoch), cmp.Or(e.Reason, "-"),
 		})
 	}

@@ -24,7 +24,7 @@ import (
 type Entry struct {
 	Seq        int64           `json:"seq"`
 	At         time.Time       `json:"at"`
-	Actor      string          `json:"actor"` // the database's session_user
+	Actor      string          `json:"actor"` // the database's session_user, or the role of its caller's token: see Via
 	Cause      phases.Cause    `json:"cause"`
 	From       phases.Route    `json:"from"`
 	To         phases.Route    `json:"to"` // the same as From where the route did not change
@@ -33,6 +33,21 @@ type Entry struct {
 	Evidence   json.RawMessage `json:"evidence"`
 	PrevHash   string          `json:"prev_hash"` // hexadecimal; "" in the first entry
 	Hash       string          `json:"hash"`
+}
+
+// Via is what an entry came by if its actor acted by a token: the role of the server's session, and the token's ID.
+// Without a token both are zero.
+func (e Entry) Via() (server string, token int64) {
+	var evidence struct {
+		Via struct {
+			Role  string `json:"role"`
+			Token int64  `json:"token"`
+		} `json:"via"`
+	}
+	if json.Unmarshal(e.Evidence, &evidence) != nil {
+		return "", 0
+	}
+	return evidence.Via.Role, evidence.Via.Token
 }
 
 // EntryColumns are the columns of an entry, for ScanEntry.

@@ -134,6 +134,11 @@ func TestATokenHasTheRightsOfItsRole(t *testing.T) {
 	if must(t, err); moved != (entry{operator, h.name}) {
 		t.Errorf("recorded %+v, want %s by %s", moved, operator, h.name)
 	}
+	entries, err := h.History(ctx, testMigration, 1)
+	must(t, err)
+	if server, id := entries[0].Via(); server != h.name || id == 0 || entries[0].Actor != operator {
+		t.Errorf("the newest entry is of %s by %q, token %d", entries[0].Actor, server, id)
+	}
 	must(t, h.as(h.asAnn, "", `SELECT migrator.note('products', 'loss', 'r', '{"via":{"role":"forged"}}')`))
 	if n := value[int64](t, h.Store, `SELECT count(*) FROM migrator.history WHERE evidence #>> '{via,role}' = 'forged'`); n != 0 {
 		t.Error("a caller without a token wrote what it came by")
