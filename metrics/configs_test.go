@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -192,6 +193,29 @@ func TestAlertmanagerByAmtool(t *testing.T) {
 		if out, err := testenv.Amtool(t, args...); err != nil {
 			t.Errorf("%s: %v\n%s", labels, err, out)
 		}
+	}
+}
+
+// TestReceiversByAmtool: Alertmanager accepts the receivers of docs/alerts.md in place of the example's.
+func TestReceiversByAmtool(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile(filepath.Join("..", "docs", "alerts.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, found := strings.Cut(string(page), "```yaml\nreceivers:\n")
+	block, _, ended := strings.Cut(block, "```")
+	example, err := os.ReadFile(rulesDir + "alertmanager.yml")
+	if err != nil || !found || !ended {
+		t.Fatalf("the page has no receivers, or there is no example: %v", err)
+	}
+	config := regexp.MustCompile(`(?m)^  - name: (page|warn) #.*\n`).ReplaceAllString(string(example), "") + block
+	file := filepath.Join(t.TempDir(), "alertmanager.yml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := testenv.Amtool(t, "check-config", file); err != nil || strings.Count(config, "- name: page") != 1 || strings.Count(config, "- name: warn") != 1 {
+		t.Errorf("amtool check-config: %v\n%s\n%s", err, out, config)
 	}
 }
 

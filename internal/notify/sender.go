@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/hint"
-	"github.com/stranglerfig/migrator/internal/infile"
 	"github.com/stranglerfig/migrator/internal/logs"
+	"github.com/stranglerfig/migrator/internal/notify/secrets"
 	"github.com/stranglerfig/migrator/internal/sleep"
 	"github.com/stranglerfig/migrator/internal/state/outbox"
 	"github.com/stranglerfig/migrator/migration"
@@ -28,6 +28,20 @@ const (
 	senderBatch = 10
 	listenRetry = 5 * time.Second
 )
+
+// Payload is the body of a webhook, in the form that Standard Webhooks recommends.
+type Payload struct {
+	Type      string    `json:"type"`      // migrator. and the event
+	Timestamp time.Time `json:"timestamp"` // of the event
+	Data      Event     `json:"data"`
+}
+
+// Event is what has happened.
+type Event struct {
+	Name string       `json:"event"` // as in the migration file's webhooks
+	Kind outbox.Event `json:"kind"`
+	outbox.Message
+}
 
 // Outbox holds messages until they are delivered. outbox.Outbox is the one in PostgreSQL.
 type Outbox interface {
@@ -127,11 +141,7 @@ func (s *Sender) sendPending(ctx context.Context) (more bool, err error) {
 // refusal too: the receiver, or the migration file, may be fixed.
 func (s *Sender) send(ctx context.Context, hooks []migration.Webhook, m outbox.Message) error {
 	event := eventOf(m)
-	body, err := json.Marshal(struct {
-		Event string `json:"event"` // as in the migration file's webhooks
-		Kind  string `json:"kind"`
-		outbox.Message
-	}{event, string(m.Event), m})
+	body, err := json.Marshal(Payload{"migrator." + event, m.At, Event{event, m.Event, m}})
 	if err != nil {
 		return err
 	}
@@ -151,11 +161,11 @@ func (s *Sender) send(ctx context.Context, hooks []migration.Webhook, m outbox.M
 }
 
 func deliver(ctx context.Context, h migration.Webhook, m Message) error {
-	secret, err := infile.Text(h.SecretFile)
+	keys, err := secrets.Read(h.SecretFile)
 	if err != nil {
 		return fmt.Errorf("read a webhook's secret: %w", err)
 	}
-	w := Webhook{URL: h.URL, Secret: []byte(secret)}
+	w := Webhook{URL: h.URL, Secrets: keys}
 	_, err = w.Send(ctx, m)
 	return err
 }

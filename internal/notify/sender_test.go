@@ -17,6 +17,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
 	"github.com/stranglerfig/migrator/internal/logs"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/outbox"
@@ -114,7 +116,7 @@ func TestSenderRetriesOnlyFailedWebhooks(t *testing.T) {
 	listen := func(got *[]string, fails func() bool) string {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)
-			*got = append(*got, r.Header.Get(IdempotencyHeader)+" "+string(body))
+			*got = append(*got, r.Header.Get(standardwebhooks.HeaderWebhookID)+" "+string(body))
 			if fails() {
 				w.WriteHeader(http.StatusServiceUnavailable)
 			}
@@ -135,7 +137,7 @@ func TestSenderRetriesOnlyFailedWebhooks(t *testing.T) {
 	if _, err := s.sendPending(t.Context()); err == nil {
 		t.Error("a webhook that answers 503 has the message")
 	}
-	if len(good) != 1 || !strings.HasPrefix(good[0], `one {"event":"due"`) || len(bad) != 1 || !slices.Equal(box.failed, []string{"one"}) || !slices.Equal(box.delivered, []string{"two"}) {
+	if len(good) != 1 || !strings.HasPrefix(good[0], `one {"type":"migrator.due","timestamp":"0001-01-01T00:00:00Z","data":{"event":"due","kind":"held","id":"one"`) || len(bad) != 1 || !slices.Equal(box.failed, []string{"one"}) || !slices.Equal(box.delivered, []string{"two"}) {
 		t.Errorf("%q and %q; failed %q, delivered %q", good, bad, box.failed, box.delivered)
 	}
 	broken.Store(false)

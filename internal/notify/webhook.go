@@ -4,18 +4,19 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/notify/secrets"
 	"github.com/stranglerfig/migrator/internal/oneline"
 )
 
@@ -24,46 +25,38 @@ const (
 	maxDrained  = 64 << 10 // bytes of an answer that are read
 )
 
-// Webhook sends messages to a URL by POST. Each is signed, so that a receiver can check
-// that it comes from this sender and is not a replayed one:
+// Webhook sends messages to a URL by POST, signed as Standard Webhooks 1.0.0 has it: receivers in most languages have
+// a library that verifies them.
 //
-//	Migrator-Timestamp   when it was sent, in seconds since 1970
-//	Migrator-Signature   v1=<hex>: HMAC-SHA256, under Secret, of the timestamp, a dot
-//	                     and the body
-//	Idempotency-Key      the message's ID: the same at every attempt
+//	webhook-id         the message's ID: the same at every attempt
+//	webhook-timestamp  when this attempt was made, in seconds since 1970
+//	webhook-signature  one v1,BASE64 for each secret, separated by a space: HMAC-SHA256 of ID.TIMESTAMP.BODY
 //
 // A receiver answers 2xx once it has the message.
 type Webhook struct {
 	URL     string
-	Secret  []byte        // at least 16 bytes
-	Timeout time.Duration // of one attempt; 0: 10 s
+	Secrets []secrets.Secret // one; two while a receiver changes from one to the other
+	Timeout time.Duration    // of one attempt; 0: 10 s
 }
 
 // Message is one message. Attempts to send it differ in their timestamp alone.
 type Message struct {
-	ID   string // ASCII
+	ID   string // ASCII, without a dot
 	Body []byte // JSON
 }
 
-// Headers of a webhook.
-const (
-	TimestampHeader   = "Migrator-Timestamp"
-	SignatureHeader   = "Migrator-Signature"
-	IdempotencyHeader = "Idempotency-Key"
-)
-
-const minSecret = 16
-
 // Send makes one attempt. retry reports whether another attempt may succeed: after no
 // connection, no answer in time, 408, 425, 429 or 5xx. Redirects are not followed. The error
-// contains neither Secret nor the URL's path, which may contain a secret.
+// contains neither a secret nor the URL's path, which may contain a secret.
 func (w *Webhook) Send(ctx context.Context, m Message) (retry bool, err error) {
 	to, err := url.Parse(w.URL)
 	if err != nil || to.Host == "" || to.Scheme != "http" && to.Scheme != "https" {
 		return false, errors.New("the webhook's URL does not begin with http:// or https:// and a host")
 	}
-	if len(w.Secret) < minSecret {
-		return false, hint.Errorf(hint.Hint{Text: "openssl rand -hex 32"}, "the webhook's secret is shorter than %d bytes", minSecret)
+	now := time.Now()
+	signatures, err := w.sign(m, now)
+	if err != nil {
+		return false, err
 	}
 	sending, cancel := context.WithTimeout(ctx, cmp.Or(w.Timeout, sendTimeout))
 	defer cancel()
@@ -71,12 +64,11 @@ func (w *Webhook) Send(ctx context.Context, m Message) (retry bool, err error) {
 	if err != nil {
 		return false, errors.New("the webhook's URL is not valid")
 	}
-	timestamp := strconv.FormatInt(time.Now().Unix(), 10)
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("User-Agent", "migrator")
-	r.Header.Set(TimestampHeader, timestamp)
-	r.Header.Set(SignatureHeader, "v1="+hex.EncodeToString(sign(w.Secret, timestamp, m.Body)))
-	r.Header.Set(IdempotencyHeader, m.ID)
+	r.Header.Set(standardwebhooks.HeaderWebhookID, m.ID)
+	r.Header.Set(standardwebhooks.HeaderWebhookTimestamp, strconv.FormatInt(now.Unix(), 10))
+	r.Header.Set(standardwebhooks.HeaderWebhookSignature, signatures)
 	client := &http.Client{
 		Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -104,35 +96,25 @@ func retryable(status int) bool {
 	return status >= 500
 }
 
-func sign(secret []byte, timestamp string, body []byte) []byte {
-	mac := hmac.New(sha256.New, secret)
-	mac.Write([]byte(timestamp))
-	mac.Write([]byte{'.'})
-	mac.Write(body)
-	return mac.Sum(nil)
-}
-
-// Verify returns nil if a request's headers and body come from a sender that has the
-// secret, and were sent within tolerance of now. Receivers use it.
-func Verify(secret []byte, h http.Header, body []byte, now time.Time, tolerance time.Duration) error {
-	timestamp := h.Get(TimestampHeader)
-	sent, err := strconv.ParseInt(timestamp, 10, 64)
-	if err != nil {
-		return fmt.Errorf("%s is not a number of seconds", TimestampHeader)
+// sign returns a signature by each secret.
+func (w *Webhook) sign(m Message, at time.Time) (string, error) {
+	if len(w.Secrets) == 0 {
+		return "", hint.Errorf(hint.Hint{Text: secrets.Make}, "the webhook has no secret")
 	}
-	signature, err := hex.DecodeString(trimVersion(h.Get(SignatureHeader)))
-	if err != nil || len(secret) < minSecret || !hmac.Equal(signature, sign(secret, timestamp, body)) {
-		return fmt.Errorf("%s does not match the body", SignatureHeader)
+	var all []string
+	for _, secret := range w.Secrets {
+		if len(secret) < secrets.Least {
+			return "", hint.Errorf(hint.Hint{Text: secrets.Make}, "the webhook's secret is shorter than %d bytes", secrets.Least)
+		}
+		signer, err := standardwebhooks.NewWebhookRaw(secret)
+		if err != nil {
+			return "", err
+		}
+		signature, err := signer.Sign(m.ID, at, m.Body)
+		if err != nil {
+			return "", err
+		}
+		all = append(all, signature)
 	}
-	if age := now.Sub(time.Unix(sent, 0)); age.Abs() > tolerance {
-		return fmt.Errorf("it was sent %s ago, and %s is the limit", age.Round(time.Second), tolerance)
-	}
-	return nil
-}
-
-func trimVersion(signature string) string {
-	if len(signature) > 3 && signature[:3] == "v1=" {
-		return signature[3:]
-	}
-	return "" // no signature
+	return strings.Join(all, " "), nil
 }

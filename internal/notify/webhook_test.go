@@ -3,6 +3,7 @@ package notify_test
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,10 +12,25 @@ import (
 	"testing"
 	"time"
 
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
 	"github.com/stranglerfig/migrator/internal/notify"
+	"github.com/stranglerfig/migrator/internal/notify/secrets"
 )
 
-var hookSecret = []byte("0123456789abcdef0123456789abcdef")
+const (
+	hookKey    = "0123456789abcdef0123456789abcdef"
+	hookSecret = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+)
+
+func parse(t *testing.T, text string) []secrets.Secret {
+	t.Helper()
+	all, err := secrets.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
 
 func receiver(t *testing.T, f http.HandlerFunc) string {
 	t.Helper()
@@ -23,6 +39,7 @@ func receiver(t *testing.T, f http.HandlerFunc) string {
 	return s.URL
 }
 
+// TestWebhookIsSigned as Standard Webhooks 1.0.0 has it: with each secret of the file, so that a receiver may have either.
 func TestWebhookIsSigned(t *testing.T) {
 	t.Parallel()
 	type request struct {
@@ -34,52 +51,45 @@ func TestWebhookIsSigned(t *testing.T) {
 		body, _ := io.ReadAll(r.Body)
 		got <- request{r.Header, string(body)}
 	})
-	hook := &notify.Webhook{URL: url, Secret: hookSecret}
-	if retry, err := hook.Send(t.Context(), notify.Message{ID: "products-12", Body: []byte(`{"event":"rolled-back"}`)}); err != nil || retry {
+	const former = "a former secret, which is no base64"
+	hook := &notify.Webhook{URL: url, Secrets: parse(t, hookSecret+"\n"+former+"\n")}
+	const body = `{"type":"migrator.rollback"}`
+	if retry, err := hook.Send(t.Context(), notify.Message{ID: "products-12", Body: []byte(body)}); err != nil || retry {
 		t.Fatalf("retry %v: %v", retry, err)
 	}
 	r := <-got
-	// Computed as a receiver in any language would.
-	mac := hmac.New(sha256.New, hookSecret)
-	fmt.Fprintf(mac, "%s.%s", r.header.Get("Migrator-Timestamp"), r.body)
-	if want := fmt.Sprintf("v1=%x", mac.Sum(nil)); r.header.Get("Migrator-Signature") != want {
-		t.Errorf("signature %s, want %s", r.header.Get("Migrator-Signature"), want)
+	// Computed as a receiver without a library would.
+	var want []string
+	for _, key := range []string{hookKey, former} {
+		mac := hmac.New(sha256.New, []byte(key))
+		fmt.Fprintf(mac, "products-12.%s.%s", r.header.Get("Webhook-Timestamp"), r.body)
+		want = append(want, "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)))
 	}
-	if r.header.Get("Idempotency-Key") != "products-12" || r.header.Get("Content-Type") != "application/json" || r.body != `{"event":"rolled-back"}` {
+	if signatures := r.header.Get("Webhook-Signature"); signatures != strings.Join(want, " ") {
+		t.Errorf("signed %s, want %s", signatures, want)
+	}
+	if r.header.Get("Webhook-Id") != "products-12" || r.header.Get("Content-Type") != "application/json" || r.body != body {
 		t.Errorf("it sent %v %s", r.header, r.body)
 	}
-	if err := notify.Verify(hookSecret, r.header, []byte(r.body), time.Now(), time.Minute); err != nil {
-		t.Error(err)
-	}
-}
-
-// The signature is one that `openssl dgst -sha256 -hmac` printed.
-func TestVerify(t *testing.T) {
-	t.Parallel()
-	body, sent := `{"event":"rolled-back"}`, time.Unix(1767225600, 0)
-	const signature = "v1=4ffd549198e0516be840289f1bd140b17fd02bc98215f862cc394dd8afaf6c03"
-	for name, c := range map[string]struct {
-		timestamp, signature, body string
-		secret                     []byte
-		now                        time.Time
-		want                       string
-	}{
-		"right":           {"1767225600", signature, body, hookSecret, sent.Add(30 * time.Second), ""},
-		"another body":    {"1767225600", signature, body + " ", hookSecret, sent, "does not match"},
-		"another time":    {"1767225601", signature, body, hookSecret, sent, "does not match"},
-		"another secret":  {"1767225600", signature, body, []byte("another-secret-of-32-bytes-length"), sent, "does not match"},
-		"no secret":       {"1767225600", signature, body, nil, sent, "does not match"},
-		"no signature":    {"1767225600", "", body, hookSecret, sent, "does not match"},
-		"another version": {"1767225600", "v2" + signature[2:], body, hookSecret, sent, "does not match"},
-		"no time":         {"", signature, body, hookSecret, sent, "not a number"},
-		"sent again":      {"1767225600", signature, body, hookSecret, sent.Add(6 * time.Minute), "6m0s ago"},
-		"of the future":   {"1767225600", signature, body, hookSecret, sent.Add(-6 * time.Minute), "ago"},
-	} {
-		h := http.Header{"Migrator-Timestamp": {c.timestamp}, "Migrator-Signature": {c.signature}}
-		err := notify.Verify(c.secret, h, []byte(c.body), c.now, 5*time.Minute)
-		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v, want %q", name, err, c.want)
+	// And by the reference library, with either secret, and with no other.
+	by := func(secret string, raw bool, body string) error {
+		hook, err := standardwebhooks.NewWebhook(secret)
+		if raw {
+			hook, err = standardwebhooks.NewWebhookRaw([]byte(secret))
 		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return hook.Verify([]byte(body), r.header)
+	}
+	if err := by(hookSecret, false, body); err != nil {
+		t.Errorf("the new secret: %v", err)
+	}
+	if err := by(former, true, body); err != nil {
+		t.Errorf("the former secret: %v", err)
+	}
+	if by("another secret of some length", true, body) == nil || by(hookSecret, false, body+" ") == nil {
+		t.Error("another secret, or another body, is taken")
 	}
 }
 
@@ -96,7 +106,7 @@ func TestWebhookRetries(t *testing.T) {
 			w.Header().Set("Location", "/followed")
 			w.WriteHeader(status)
 		})
-		retry, err := (&notify.Webhook{URL: url + "/t0ken", Secret: hookSecret}).Send(t.Context(), notify.Message{ID: "1"})
+		retry, err := (&notify.Webhook{URL: url + "/t0ken", Secrets: []secrets.Secret{secrets.Secret(hookKey)}}).Send(t.Context(), notify.Message{ID: "1"})
 		if retry != want || (err == nil) != (status/100 == 2) || err != nil && (!strings.Contains(err.Error(), fmt.Sprint(status)) || strings.Contains(err.Error(), "t0ken")) {
 			t.Errorf("%d: retry %v, %v", status, retry, err)
 		}
@@ -113,10 +123,11 @@ func TestWebhookThatCantBeSent(t *testing.T) {
 		retry bool
 		want  string
 	}{
-		"no server": {notify.Webhook{URL: "http://127.0.0.1:1/t0ken", Secret: hookSecret}, true, "refused"},
-		"no answer": {notify.Webhook{URL: slow + "/t0ken", Secret: hookSecret, Timeout: 50 * time.Millisecond}, true, "deadline"},
-		"no URL":    {notify.Webhook{Secret: hookSecret}, false, "does not begin with http"},
-		"no secret": {notify.Webhook{URL: "http://127.0.0.1:1/t0ken"}, false, "shorter than 16"},
+		"no server":      {notify.Webhook{URL: "http://127.0.0.1:1/t0ken", Secrets: []secrets.Secret{secrets.Secret(hookKey)}}, true, "refused"},
+		"no answer":      {notify.Webhook{URL: slow + "/t0ken", Secrets: []secrets.Secret{secrets.Secret(hookKey)}, Timeout: 50 * time.Millisecond}, true, "deadline"},
+		"no URL":         {notify.Webhook{Secrets: []secrets.Secret{secrets.Secret(hookKey)}}, false, "does not begin with http"},
+		"no secret":      {notify.Webhook{URL: "http://127.0.0.1:1/t0ken"}, false, "no secret"},
+		"a short secret": {notify.Webhook{URL: "http://127.0.0.1:1/t0ken", Secrets: []secrets.Secret{secrets.Secret("t0ken")}}, false, "shorter than 16"},
 	} {
 		retry, err := c.hook.Send(t.Context(), notify.Message{ID: "1"})
 		if retry != c.retry || err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "t0ken") {

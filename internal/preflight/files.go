@@ -2,32 +2,36 @@ package preflight
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/infile"
+	"github.com/stranglerfig/migrator/internal/notify/secrets"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/store"
 )
 
-// leastSecret is how many characters a webhook's secret has at least: of fewer it can be found by trying.
-const leastSecret = 16
-
 // checkSecrets looks at the secrets that webhooks are signed with.
 func checkSecrets(hooks []migration.Webhook) (checks []store.Check) {
 	for i, h := range hooks {
-		secret, err := infile.Text(h.SecretFile)
+		keys, err := secrets.Read(h.SecretFile)
 		switch {
 		case err != nil:
 			checks = append(checks, store.Check{
 				Name: "secret", Result: store.Refused, Detail: fmt.Sprintf("webhooks[%d].secret_file: %v: no message can be sent", i, err),
-				Hint: hint.Hint{Text: "openssl rand -hex 32 > FILE, with the receiver's copy of it"},
+				Hint: hint.Hint{Text: secrets.Make + ", with the receiver's copy of it"},
 			})
-		case len(secret) < leastSecret:
+		case slices.ContainsFunc(keys, func(s secrets.Secret) bool { return len(s) < secrets.Least }):
 			checks = append(checks, store.Check{
-				Name: "secret", Result: store.Warned, Hint: hint.Hint{Text: "openssl rand -hex 32 > FILE, and at the receiver"},
-				Detail: fmt.Sprintf("webhooks[%d].secret_file has %d characters: a signature with fewer than %d can be forged by trying", i, len(secret), leastSecret),
+				Name: "secret", Result: store.Warned, Hint: hint.Hint{Text: secrets.Make + ", and at the receiver"},
+				Detail: fmt.Sprintf("webhooks[%d].secret_file has a secret of fewer than %d bytes: a signature by it can be forged by trying", i, secrets.Least),
+			})
+		case len(keys) > 1:
+			checks = append(checks, store.Check{
+				Name: "secret", Result: store.Warned, Hint: hint.Hint{Text: "remove the former secret once the receiver has the new one"},
+				Detail: fmt.Sprintf("webhooks[%d].secret_file has two secrets: messages are signed with both", i),
 			})
 		}
 	}

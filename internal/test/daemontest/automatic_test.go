@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/judge"
 	"github.com/stranglerfig/migrator/internal/notify"
@@ -222,7 +224,7 @@ func TestNoTriggerFiresWithoutAFault(t *testing.T) {
 // receiver is a receiver of webhooks.
 type receiver struct {
 	mu       sync.Mutex
-	secret   []byte
+	secret   string
 	refuse   int // number of attempts to refuse first
 	attempts int
 	received map[string][]string // ids by event
@@ -233,21 +235,22 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	body, _ := io.ReadAll(req.Body)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := notify.Verify(r.secret, req.Header, body, time.Now(), time.Minute); err != nil {
+	hook, err := standardwebhooks.NewWebhook(r.secret)
+	if err == nil {
+		err = hook.Verify(body, req.Header)
+	}
+	if err != nil {
 		r.bad = append(r.bad, err.Error())
 	}
 	if r.attempts++; r.attempts <= r.refuse {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
-	var m struct {
-		Event string `json:"event"`
-		ID    string `json:"id"`
-	}
-	if json.Unmarshal(body, &m) != nil || m.ID != req.Header.Get(notify.IdempotencyHeader) {
+	var m notify.Payload
+	if json.Unmarshal(body, &m) != nil || m.Data.ID != req.Header.Get(standardwebhooks.HeaderWebhookID) || m.Type != "migrator."+m.Data.Name || m.Timestamp.IsZero() {
 		r.bad = append(r.bad, string(body))
 	}
-	r.received[m.Event] = append(r.received[m.Event], m.ID)
+	r.received[m.Data.Name] = append(r.received[m.Data.Name], m.Data.ID)
 }
 
 // TestAlertRollsBackOnce, however often and by however many senders it is repeated, and
@@ -255,8 +258,8 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 // death.
 func TestAlertRollsBackOnce(t *testing.T) {
 	t.Parallel()
-	const token, secret = "a token of some length", "a secret of some length"
-	recv := &receiver{secret: []byte(secret), refuse: 1, received: map[string][]string{}}
+	const token, secret = "a token of some length", "whsec_YSBzZWNyZXQgb2Ygc29tZSBsZW5ndGg="
+	recv := &receiver{secret: secret, refuse: 1, received: map[string][]string{}}
 	hook := httptest.NewServer(recv)
 	t.Cleanup(hook.Close)
 	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", watchedRest+`

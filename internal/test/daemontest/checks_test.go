@@ -42,7 +42,7 @@ webhooks: [{url: "http://127.0.0.1:1", secret_file: secret, events: [advance]}]
 			}
 		}
 	}
-	doctor("warning  webhooks: secret: webhooks[0].secret_file has 6 characters", "warning  prometheus: query: ", "warning  target: redis-persistence: append-only file, appendfsync",
+	doctor("warning  webhooks: secret: webhooks[0].secret_file has a secret of fewer than 16 bytes", "warning  prometheus: query: ", "warning  target: redis-persistence: append-only file, appendfsync",
 		"warning  items: daemon: no daemon leads", "unknown  items: daemon-checks: no daemon has looked at the servers yet", "1 unknown: not everything was looked at", "!no symptom")
 	d := o.serve(t)
 	series := func(want string) {

@@ -23,7 +23,7 @@ var may = rows(map[string]string{
 
 	// What an application embeds.
 	"dual/telemetry": "internal/stats/sketch",
-	"dual":           words + " store dual/telemetry internal/failpoint internal/stats/sketch",
+	"dual":           words + " store dual/telemetry internal/failpoint internal/humanize internal/stats/sketch",
 	"dual/pgfleet":   words + " dual dual/telemetry internal/failpoint internal/statedb",
 	"dual/kit":       "dual dual/pgfleet migration record store",
 	"store/redis":    "record store migration internal/hint",
@@ -37,18 +37,19 @@ var may = rows(map[string]string{
 	"internal/stats/sketch": "", "internal/stats": "internal/stats/sketch",
 
 	// Capabilities: each works on its arguments, and none knows another.
-	"reconcile":          tool + " internal/repair internal/stats",
-	"runbook":            tool + " internal/infile internal/procgroup",
-	"internal/repair":    tool,
-	"internal/throttle":  "store internal/humanize internal/sleep",
-	"internal/backfill":  tool + " internal/humanize internal/repair internal/throttle",
-	"internal/capture":   tool + " internal/humanize internal/pgfail internal/repair internal/throttle store/postgres", // its source is PostgreSQL's log
-	"internal/control":   tool + " internal/humanize",
-	"internal/judge":     tool + " dual/telemetry internal/stats internal/stats/sketch",
-	"internal/drill":     tool + " dual internal/humanize", // its load is an instance
-	"internal/sources":   tool + " internal/infile internal/judge internal/procgroup",
-	"internal/notify":    tool + " internal/infile internal/state internal/state/outbox",
-	"internal/openstore": tool + " store/memory store/postgres store/redis internal/schedule",
+	"reconcile":               tool + " internal/humanize internal/repair internal/stats",
+	"runbook":                 tool + " internal/infile internal/procgroup",
+	"internal/repair":         tool,
+	"internal/throttle":       "store internal/humanize internal/sleep",
+	"internal/backfill":       tool + " internal/humanize internal/repair internal/throttle",
+	"internal/capture":        tool + " internal/humanize internal/pgfail internal/repair internal/throttle store/postgres", // its source is PostgreSQL's log
+	"internal/control":        tool + " internal/humanize",
+	"internal/judge":          tool + " dual/telemetry internal/stats internal/stats/sketch",
+	"internal/drill":          tool + " dual internal/humanize", // its load is an instance
+	"internal/sources":        tool + " internal/infile internal/judge internal/procgroup",
+	"internal/notify/secrets": "internal/hint internal/infile",
+	"internal/notify":         tool + " internal/notify/secrets internal/state internal/state/outbox",
+	"internal/openstore":      tool + " store/memory store/postgres store/redis internal/schedule",
 
 	// What stores state.
 	"internal/statedb":          words + " dual dual/telemetry internal/pgfail internal/stats/sketch",
@@ -65,7 +66,7 @@ var may = rows(map[string]string{
 	"internal/app": tool + " dual dual/pgfleet reconcile runbook internal/backfill internal/capture internal/control internal/drill internal/humanize internal/judge" +
 		" internal/openstore internal/schedule internal/sources internal/sqlconsole" +
 		" internal/state internal/state/backfills internal/state/captures internal/state/drills internal/state/reconciles internal/state/runbooks internal/throttle",
-	"internal/preflight": tool + " internal/capture internal/humanize internal/infile internal/state internal/statedb reconcile",
+	"internal/preflight": tool + " internal/capture internal/humanize internal/infile internal/notify/secrets internal/state internal/statedb reconcile",
 	"internal/daemon": tool + " metrics reconcile internal/app internal/capture internal/control internal/judge internal/notify internal/openstore internal/schedule" +
 		" internal/server internal/state internal/state/captures internal/state/outbox internal/state/reconciles internal/statedb",
 	"internal/server":     "phases internal/hint internal/infile internal/logs internal/oneline",
