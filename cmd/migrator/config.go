@@ -121,6 +121,8 @@ func (c *cli) shownSettings() (values map[string]string, rows [][]string) {
 		{"alerts_token", cmp.Or(s.AlertsToken, "-"), "MIGRATOR_ALERTS_TOKEN", "-"},
 		{"alerts_token_file", cmp.Or(s.AlertsTokenFile, "-"), "MIGRATOR_ALERTS_TOKEN_FILE", "-"},
 		{"flags", strconv.FormatBool(s.Flags), "MIGRATOR_FLAGS", "--flags (serve)"},
+		{"api", strconv.FormatBool(s.API), "MIGRATOR_API", "--api (serve)"},
+		{"api_rate", cmp.Or(strings.TrimPrefix(strconv.Itoa(s.APIRate), "0"), "-"), "MIGRATOR_API_RATE", "-"},
 		{"flags_origins", cmp.Or(s.FlagsOrigins, "-"), "MIGRATOR_FLAGS_ORIGINS", "-"},
 		{"flags_rate", cmp.Or(strings.TrimPrefix(strconv.Itoa(s.FlagsRate), "0"), "-"), "MIGRATOR_FLAGS_RATE", "-"},
 		{"hosts", cmp.Or(s.Hosts, "-"), "MIGRATOR_HOSTS", "-"},

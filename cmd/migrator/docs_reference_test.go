@@ -122,6 +122,7 @@ func settingsReference() string {
 			"state_url":          "the state database's URL; no flag, since command lines are public",
 			"alerts_token":       "bearer token that lets an Alertmanager send alerts to serve; no flag, since command lines are public",
 			"alerts_token_file":  "file with that token; without either, serve accepts no alerts",
+			"api_rate":           "requests of one token to the HTTP API in a second (2000)",
 			"flags_origins":      "origins of the pages that browsers may ask for flags from, such as https://shop.example, separated by commas",
 			"flags_rate":         "requests for flags that one token may make in a second (200)",
 			"hosts":              "names by which requests to serve may come, separated by commas (default: on loopback this machine's, elsewhere any)",

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stranglerfig/migrator/internal/api"
+	"github.com/stranglerfig/migrator/internal/server"
 	"github.com/stranglerfig/migrator/internal/test/clitest"
 	"github.com/stranglerfig/migrator/metrics"
 )
@@ -56,7 +58,7 @@ func TestGeneratedDocs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"commands", "keys", "settings", "metrics", "code", "failures", "acl"} {
+	for _, name := range []string{"commands", "keys", "settings", "metrics", "code", "failures", "acl", "api"} {
 		if made[name] == 0 {
 			t.Errorf("no document has a part %q any more", name)
 		}
@@ -79,6 +81,8 @@ func generate(name string, args []string) (string, error) {
 		return metricsReference(metrics.WorkerInfos()), nil
 	case name == "failures" && len(args) == 1:
 		return failureReference(args[0]), nil
+	case name == "api" && len(args) == 0:
+		return server.Reference(new(api.API).List())
 	case name == "acl" && len(args) == 0:
 		return aclReference()
 	case name == "code" && len(args) == 2:

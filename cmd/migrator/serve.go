@@ -17,6 +17,7 @@ const defaultListen = "127.0.0.1:7070"
 func addServeFlags(f *pflag.FlagSet) {
 	f.String("listen", defaultListen, "address of health checks, status and metrics, on loopback")
 	f.Bool("listen-anywhere", false, "allow addresses off loopback: any client can then read the migrations' status")
+	f.Bool("api", false, "serve the HTTP API for callers with a token: leases of instances in any language")
 	f.Bool("flags", false, "answer OpenFeature's remote evaluation (OFREP) for callers with a token")
 }
 
@@ -46,8 +47,9 @@ change nothing and need no password, so it listens on loopback unless
 --listen-anywhere is given. With a token (MIGRATOR_ALERTS_TOKEN, or the setting
 alerts_token_file) it accepts an Alertmanager's webhooks by POST /alerts/MIGRATION.
 With --flags it answers the OpenFeature Remote Evaluation Protocol below /ofrep/v1 for
-callers that have a token (migrator token create); its role needs
-migrator init --grant-server.`,
+callers that have a token (migrator token create), and with --api the HTTP API below
+/api/v1 (docs/api.md): an application in any language is an instance by it. Both need a
+role with migrator init --grant-server.`,
 		Annotations: map[string]string{defaultLogLevel: "info"},
 		Args:        cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, paths []string) error {
@@ -70,6 +72,10 @@ func (c *cli) serve(ctx context.Context, paths []string) error {
 	if err != nil {
 		return err
 	}
+	api, err := c.api()
+	if err != nil {
+		return err
+	}
 	http, err := c.settings.http(c.log)
 	if err != nil {
 		return err
@@ -87,7 +93,7 @@ func (c *cli) serve(ctx context.Context, paths []string) error {
 	if err != nil {
 		return err
 	}
-	d := &daemon.Daemon{State: store, Migrations: all, AlertsToken: token, Flags: flags, HTTP: http, Log: c.log}
+	d := &daemon.Daemon{State: store, Migrations: all, AlertsToken: token, Flags: flags, API: api, HTTP: http, Log: c.log}
 	return d.Run(ctx, listener)
 }
 

@@ -50,6 +50,9 @@ type settings struct {
 	FlagsOrigins string `mapstructure:"flags_origins"`
 	FlagsRate    int    `mapstructure:"flags_rate"`
 
+	API     bool `mapstructure:"api"`
+	APIRate int  `mapstructure:"api_rate"`
+
 	Hosts           string `mapstructure:"hosts"`
 	TLSCertFile     string `mapstructure:"tls_cert_file"`
 	TLSKeyFile      string `mapstructure:"tls_key_file"`
@@ -84,7 +87,7 @@ func (c *cli) configure(cmd *cobra.Command) error {
 	v.SetEnvKeyReplacer(strings.NewReplacer("-", "_"))
 	v.AutomaticEnv()
 	v.SetDefault("listen", defaultListen)
-	for _, name := range []string{"file", "output", "state-url-file", "log-level", "log-format", "listen", "listen-anywhere", "flags"} {
+	for _, name := range []string{"file", "output", "state-url-file", "log-level", "log-format", "listen", "listen-anywhere", "flags", "api"} {
 		flag := cmd.Flags().Lookup(name)
 		if flag == nil {
 			continue // of another command
@@ -110,16 +113,18 @@ func (c *cli) configure(cmd *cobra.Command) error {
 		return usageTry(try("migrator config settings"), "settings %s: %w", path, err)
 	}
 	from := func(name string) string { return origin(cmd, path, lines, name) }
-	for _, name := range []string{"listen_anywhere", "flags"} {
+	for _, name := range []string{"listen_anywhere", "flags", "api"} {
 		if text := v.GetString(name); text != "" {
 			if _, err := strconv.ParseBool(text); err != nil {
 				return usagef("%s: %q: want true or false", from(name), text)
 			}
 		}
 	}
-	if text := v.GetString("flags_rate"); text != "" {
-		if n, err := strconv.Atoi(text); err != nil || n < 1 || n > maxFlagsRate {
-			return usagef("%s: %q: want a number from 1 to %d", from("flags_rate"), text, maxFlagsRate)
+	for _, name := range []string{"flags_rate", "api_rate"} {
+		if text := v.GetString(name); text != "" {
+			if n, err := strconv.Atoi(text); err != nil || n < 1 || n > maxRate {
+				return usagef("%s: %q: want a number from 1 to %d", from(name), text, maxRate)
+			}
 		}
 	}
 	if err := v.Unmarshal(&c.settings); err != nil {
@@ -291,7 +296,7 @@ func (s *settings) migrationFile() string {
 
 const (
 	minAlertsToken = 16
-	maxFlagsRate   = 100_000 // requests of one token in a second
+	maxRate        = 100_000 // requests of one token in a second
 )
 
 // flags are how flags are served; nil: they are not.
@@ -311,6 +316,21 @@ func (s *settings) flags() (*daemon.FlagsOptions, error) {
 		return &daemon.FlagsOptions{Origins: origins, Rate: s.FlagsRate}, nil
 	case len(origins) > 0 || s.FlagsRate != 0:
 		return nil, usageTry(try("flags: true"), "flags_origins and flags_rate are of flags, which are not served")
+	}
+	return nil, nil
+}
+
+// api is how the HTTP API is served; nil: it is not.
+func (c *cli) api() (*daemon.APIOptions, error) {
+	s := &c.settings
+	switch {
+	case s.API && s.ListenAnywhere && s.TLSCertFile == "":
+		return nil, usageTry(try("tls_cert_file and tls_key_file, or a proxy on this machine that ends TLS and --listen on loopback"),
+			"the HTTP API off loopback needs TLS: every request has a token")
+	case s.API:
+		return &daemon.APIOptions{Rate: s.APIRate, Try: given{}.text}, nil
+	case s.APIRate != 0:
+		return nil, usageTry(try("api: true"), "api_rate is of the HTTP API, which is not served")
 	}
 	return nil, nil
 }

@@ -195,6 +195,16 @@ func (f *Fleet) length() (*int64, error) {
 // lease is still live, it can't be renewed any more and counts until it would have
 // expired, in case two processes share a name by mistake.
 func (f *Fleet) Join(ctx context.Context, identity dual.Identity) (dual.Grant, error) {
+	return f.JoinAs(ctx, rand.Text(), identity)
+}
+
+// ErrLeaseTaken refuses a join with the ID of a lease of another instance or role.
+var ErrLeaseTaken = errors.New("the lease's ID is another lease's")
+
+// JoinAs is Join with an ID for the lease: one that no lease had, made at random. If a lease of the instance has it, this
+// is a join that arrives again: it renews the lease, which acknowledges nothing, and returns it. dual.ErrLeaseLost if that
+// lease is over: then join with another ID, and this one as Previous.
+func (f *Fleet) JoinAs(ctx context.Context, id string, identity dual.Identity) (dual.Grant, error) {
 	if identity.Instance == "" {
 		identity.Instance = generatedName()
 	}
@@ -202,7 +212,7 @@ func (f *Fleet) Join(ctx context.Context, identity dual.Identity) (dual.Grant, e
 	if err != nil {
 		return dual.Grant{}, err
 	}
-	g := dual.Grant{Lease: rand.Text(), Instance: identity.Instance}
+	g := dual.Grant{Lease: id, Instance: identity.Instance}
 	moves := statedb.CleanText(identity.Moves)
 	l := lease{grant: &g}
 	// [rejoin-epoch], [superseded-counts], [unclean-mark], [join-described]: in the function.
@@ -211,11 +221,28 @@ func (f *Fleet) Join(ctx context.Context, identity dual.Identity) (dual.Grant, e
 	if statedb.IsOtherMoves(err) {
 		return dual.Grant{}, hint.Errorf(otherMovesHint(moves), "%w: %w", dual.ErrOtherMoves, err)
 	}
+	if statedb.IsDuplicate(err) {
+		return f.joined(ctx, id, statedb.CleanText(identity.Instance))
+	}
 	if err != nil {
 		return dual.Grant{}, err
 	}
 	f.fill(&l)
 	compareMoves(&g, l.applied, &moves)
+	f.instance.Store(&g.Instance)
+	return g, nil
+}
+
+// joined returns the lease that an earlier delivery of a join took. The transaction of this one was undone, with what it
+// had ended.
+func (f *Fleet) joined(ctx context.Context, id, instance string) (dual.Grant, error) {
+	g, err := f.Renew(ctx, id, 0)
+	if err == nil && g.Instance != instance {
+		err = ErrLeaseTaken
+	}
+	if err != nil {
+		return dual.Grant{}, err
+	}
 	f.instance.Store(&g.Instance)
 	return g, nil
 }
@@ -358,6 +385,11 @@ func (f *Fleet) route(ctx context.Context, q statedb.Querier) (r phases.Route, l
 	}
 	live, err = routes.list()
 	return r, live, err
+}
+
+// Routes reads the present route, and those that instances may be on. Of these the state has no epoch.
+func (f *Fleet) Routes(ctx context.Context) (present phases.Route, live []phases.Route, err error) {
+	return f.route(ctx, f.pool)
 }
 
 // liveRoutes are routes as the functions return them.

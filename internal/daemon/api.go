@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/api"
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/server"
 	"github.com/stranglerfig/migrator/internal/state"
@@ -16,8 +17,8 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// handler serves HTTP for all migrations of the daemon.
-func (d *Daemon) handler(flags *server.Flags) (http.Handler, error) {
+// handler serves HTTP for all migrations of the daemon, and with the directory for all of the state database.
+func (d *Daemon) handler(ctx context.Context, directory *server.Directory) (_ http.Handler, closeAPI func(), err error) {
 	var names []string
 	for _, m := range d.Migrations {
 		names = append(names, m.Config.Name)
@@ -30,26 +31,42 @@ func (d *Daemon) handler(flags *server.Flags) (http.Handler, error) {
 		},
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	api := &server.API{
+	served := &server.API{
 		Ping: d.State.Pool().Ping, Metrics: scraped, Log: d.Log, Role: d.role, Unled: d.unled,
-		Flags:  flags,
 		Status: func(ctx context.Context) (any, error) { return d.status(ctx, names) },
 	}
 	if d.AlertsToken != "" {
-		api.Alerts = d.alerts()
+		served.Alerts = d.alerts()
 	}
-	return api.Handler(), nil
+	if d.Flags != nil {
+		served.Flags = &server.Flags{Directory: directory, Origins: d.Flags.Origins, Rate: d.Flags.Rate}
+	}
+	closeAPI = func() {}
+	if d.API != nil {
+		calls, err := d.State.ForTokens(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		closeAPI = calls.Close
+		operations := &api.API{State: calls, Try: d.API.Try}
+		served.Endpoints = &server.Endpoints{
+			Directory: directory, List: operations.List(), Rate: d.API.Rate,
+			WithToken: statedb.WithToken, Explain: operations.Explain, Log: d.Log,
+		}
+	}
+	return served.Handler(), closeAPI, nil
 }
 
-// flags serves the routes of all migrations of the state database, whichever this daemon leads; nil: it serves none.
-func (d *Daemon) flags() *server.Flags {
-	if d.Flags == nil {
+// directory is of the routes of all migrations of the state database, whichever this daemon leads, and of its tokens;
+// nil: the daemon serves no caller that has one.
+func (d *Daemon) directory() *server.Directory {
+	if d.Flags == nil && d.API == nil {
 		return nil
 	}
-	return &server.Flags{
-		Origins: d.Flags.Origins, Rate: d.Flags.Rate, Log: d.Log, Notified: d.State.Notified,
+	return &server.Directory{
+		Log: d.Log, Notified: d.State.Notified,
 		Read: func(ctx context.Context) (p server.Published, err error) {
 			began := time.Now() // a token's life is counted from before it was read
 			routes, bearers, err := d.State.Publication(ctx)

@@ -36,6 +36,7 @@ type Daemon struct {
 	Migrations  []*Migration  // names are unique
 	AlertsToken string        // that an Alertmanager must send; "": POST /alerts does not exist
 	Flags       *FlagsOptions // nil: flags are not served
+	API         *APIOptions   // nil: the HTTP API is not served
 	HTTP        server.Options
 	Log         *slog.Logger // nil: discarded
 }
@@ -44,6 +45,15 @@ type Daemon struct {
 type FlagsOptions struct {
 	Origins []string // of pages that browsers may call from
 	Rate    int      // requests of one token in a second; 0: the default
+}
+
+// mostInstances is how many connections instances of the HTTP API may hold: each one has two, one of them for events.
+const mostInstances = 8192
+
+// APIOptions are how the HTTP API is served.
+type APIOptions struct {
+	Rate int                    // requests of one token in a second; 0: the default
+	Try  func(hint.Hint) string // a remedy as text
 }
 
 // Migration is one migration that a daemon leads, or is the standby of.
@@ -58,17 +68,21 @@ type Migration struct {
 // Run runs until ctx ends, and then returns nil. It closes the listener.
 func (d *Daemon) Run(ctx context.Context, listener net.Listener) error {
 	d.Log = logs.OrDiscard(d.Log)
-	flags := d.flags()
-	handler, err := d.handler(flags)
+	directory := d.directory()
+	handler, closeAPI, err := d.handler(ctx, directory)
 	if err != nil {
 		_ = listener.Close()
 		return err
 	}
+	defer closeAPI()
+	if d.API != nil {
+		d.HTTP.Instances = mostInstances
+	}
 	d.Log.Info("listening", "address", listener.Addr().String())
 	g, serving := errgroup.WithContext(ctx)
 	g.Go(func() error { return server.Serve(serving, listener, handler, d.HTTP) })
-	if flags != nil {
-		g.Go(func() error { return flags.Run(serving) })
+	if directory != nil {
+		g.Go(func() error { return directory.Run(serving) })
 	}
 	for _, m := range d.Migrations {
 		g.Go(func() error { return d.lead(serving, m) })

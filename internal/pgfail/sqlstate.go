@@ -32,6 +32,7 @@ const (
 	ReadOnly          = "25006"
 	NotSupported      = "0A000" // also what a standby answers to BEGIN READ WRITE
 	CheckViolation    = "23514"
+	UniqueViolation   = "23505"
 )
 
 // OldestServer is the oldest version of PostgreSQL, as its server_version_num, that legacy, target and state may

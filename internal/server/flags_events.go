@@ -44,29 +44,20 @@ func (f *Flags) events(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	c, ok := f.holder(r)
 	if !ok {
-		f.refuseToken(w, r)
+		f.guard.refuseToken(w, r)
 		return
 	}
 	c.w = w
-	if !f.originAllowed(w, r) || !f.mayGo(c) {
+	if !f.guard.originAllowed(w, r) || !f.guard.mayGo(c) {
 		return
 	}
-	if f.streams.Add(1) > mostStreams {
-		f.streams.Add(-1)
-		tooMany(w, "event streams", 10*time.Second)
+	closed, ok := f.openStream()
+	if !ok {
+		f.guard.tooMany(w, "event streams", 10*time.Second)
 		return
 	}
-	defer f.streams.Add(-1)
-	out := http.NewResponseController(w)
-	_ = out.SetReadDeadline(time.Time{})
-	send := func(text string) bool {
-		// A client that does not read must not keep the stream for ever.
-		_ = out.SetWriteDeadline(time.Now().Add(10 * time.Second))
-		_, err := io.WriteString(w, text) //nolint:gosec // an event stream of entity tags: no page takes it as HTML
-		return err == nil && out.Flush() == nil
-	}
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("X-Accel-Buffering", "no") // nginx would collect events
+	defer closed()
+	send := eventStream(w)
 	heard := r.Header.Get("Last-Event-ID")
 	if !send("retry: 1000\n\n") {
 		return
@@ -100,5 +91,16 @@ func (f *Flags) events(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Streams is how many event streams are open.
-func (f *Flags) Streams() int { return int(f.streams.Load()) }
+// eventStream begins an answer of server-sent events; false: the client is gone.
+func eventStream(w http.ResponseWriter) (send func(text string) bool) {
+	out := http.NewResponseController(w)
+	_ = out.SetReadDeadline(time.Time{})
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("X-Accel-Buffering", "no") // nginx would collect events
+	return func(text string) bool {
+		// A client that does not read must not keep the stream for ever.
+		_ = out.SetWriteDeadline(time.Now().Add(10 * time.Second))
+		_, err := io.WriteString(w, text) //nolint:gosec // an event stream of tags and numbers: no page takes it as HTML
+		return err == nil && out.Flush() == nil
+	}
+}

@@ -91,7 +91,7 @@ func published(migration string, phase phases.Phase, percent phases.Percent, epo
 // flagging serves flags of a state on loopback, and returns the base URL once they were read.
 func flagging(t *testing.T, s *source, f *server.Flags) string {
 	t.Helper()
-	f.Read, f.Notified = s.read, s.notified
+	f.Directory = &server.Directory{Read: s.read, Notified: s.notified}
 	mux := http.NewServeMux()
 	f.Register(mux)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -518,7 +518,7 @@ func TestAnswersThatCanNotBeFreshSaySoThenFail(t *testing.T) {
 			b.Until = time.Now().Add(time.Hour)
 			s.what.Bearers[hash] = b
 		}
-		f := &server.Flags{Read: s.read}
+		f := &server.Flags{Directory: &server.Directory{Read: s.read}}
 		mux := http.NewServeMux()
 		f.Register(mux)
 		ctx, stop := context.WithCancel(t.Context())

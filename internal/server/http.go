@@ -74,10 +74,12 @@ type API struct {
 	// Status is the document of migrator status -o json; nil: there is no such path.
 	Status  func(ctx context.Context) (any, error)
 	Metrics http.Handler
-	Alerts  http.Handler  // checks a token itself; nil: there is no such path
-	Flags   *Flags        // likewise
-	Timeout time.Duration // for reading the state in one request; 0: 5 s
-	Log     *slog.Logger  // nil: discarded
+	Alerts  http.Handler // checks a token itself; nil: there is no such path
+	Flags   *Flags       // likewise
+	// Endpoints are those of the HTTP API; nil: there is no such path. They check a token too.
+	Endpoints *Endpoints
+	Timeout   time.Duration // for reading the state in one request; 0: 5 s
+	Log       *slog.Logger  // nil: discarded
 }
 
 // Handler routes the requests.
@@ -93,6 +95,9 @@ func (a *API) Handler() http.Handler {
 	}
 	if a.Flags != nil {
 		a.Flags.Register(mux)
+	}
+	if a.Endpoints != nil {
+		a.Endpoints.Register(mux)
 	}
 	return mux
 }
@@ -156,22 +161,27 @@ func (a *API) log() *slog.Logger {
 // maxConnections bounds what clients of a daemon hold open at once, event streams beside it.
 const maxConnections = 256
 
+// MostBody is the greatest body of any endpoint, in bytes; most have lower limits of their own.
+const MostBody = 8 << 20
+
 // Options are what Serve may be given.
 type Options struct {
 	Hosts []string    // names by which requests may come; none: on loopback this machine's, elsewhere any
 	TLS   *tls.Config // nil: plain HTTP
+	// Instances are how many more clients than monitoring's may hold a connection: those of the HTTP API.
+	Instances int
 }
 
 // Serve serves on the listener until ctx ends, waits up to 3 s for requests in flight,
 // and returns nil. It closes the listener. On loopback it answers requests for this machine alone, unless Hosts
 // has other names. Headers, times, bodies and connections are bounded.
 func Serve(ctx context.Context, listener net.Listener, handler http.Handler, o Options) error {
-	handler = http.MaxBytesHandler(handler, defaultMaxBody+1)
+	handler = http.MaxBytesHandler(handler, MostBody+1)
 	address, ok := listener.Addr().(*net.TCPAddr)
 	if loopback := ok && address.IP.IsLoopback(); loopback || len(o.Hosts) > 0 {
 		handler = forHosts(handler, o.Hosts, loopback)
 	}
-	listener = netutil.LimitListener(listener, maxConnections+mostStreams)
+	listener = netutil.LimitListener(listener, maxConnections+mostStreams+o.Instances)
 	s := &http.Server{
 		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // a scanner's handshakes are no news
 		TLSConfig:         o.TLS,

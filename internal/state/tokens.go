@@ -5,10 +5,11 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/pgfail"
@@ -132,9 +133,21 @@ func TokenHash(token string) [sha256.Size]byte {
 // record the session's role beside it. They refuse everything if the token is not valid. The session's role needs a
 // grant of the kind Server.
 func ActFor(ctx context.Context, tx pgx.Tx, token string) error {
-	given := sha256.Sum256([]byte(token))
-	_, err := tx.Exec(ctx, `SELECT set_config('migrator.token', $1, true)`, hex.EncodeToString(given[:]))
+	_, err := tx.Exec(ctx, `SELECT set_config('migrator.token', $1, true)`, statedb.Presented(token))
 	return err
+}
+
+// ForTokens is the store for a server's callers, on a pool of its own: each statement is made with the token that
+// [statedb.WithToken] has given its context, and a statement without one is refused. It takes the settings of s. The
+// session's role needs a grant of the kind Server.
+func (s *Store) ForTokens(ctx context.Context) (*Store, error) {
+	cfg := s.pool.Config()
+	statedb.ForTokens(cfg)
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the state database: %w", err)
+	}
+	return &Store{pool: pool, standby: s.standby, readOnly: s.readOnly, schema: s.schema}, nil
 }
 
 // Bearer is a valid token, for a server that looks its callers up.

@@ -163,5 +163,8 @@ const (
 // IsOtherMoves reports whether a lease was refused because of what its instance moves.
 func IsOtherMoves(err error) bool { return pgfail.SQLState(err) == codeOtherMoves }
 
+// IsDuplicate reports whether a row was refused because there is one with its key.
+func IsDuplicate(err error) bool { return pgfail.SQLState(err) == pgfail.UniqueViolation }
+
 // ErrNoSchema reports that the state database has no schema.
 var ErrNoSchema = hint.With(errors.New("the state database has no schema migrator"), hint.Hint{Do: hint.Init})

@@ -67,9 +67,11 @@ var may = rows(map[string]string{
 		" internal/openstore internal/schedule internal/sources internal/sqlconsole" +
 		" internal/state internal/state/backfills internal/state/captures internal/state/drills internal/state/reconciles internal/state/runbooks internal/throttle",
 	"internal/preflight": tool + " internal/capture internal/humanize internal/infile internal/notify/secrets internal/state internal/statedb reconcile",
-	"internal/daemon": tool + " metrics reconcile internal/app internal/capture internal/control internal/judge internal/notify internal/openstore internal/schedule" +
+	"internal/daemon": tool + " metrics reconcile internal/app internal/api internal/capture internal/control internal/judge internal/notify internal/openstore internal/schedule" +
 		" internal/server internal/state internal/state/captures internal/state/outbox internal/state/reconciles internal/statedb",
 	"internal/server":     "phases internal/hint internal/infile internal/logs internal/oneline",
+	"internal/leasewire":  "dual dual/telemetry internal/stats/sketch phases record store", // what an instance and the server send each other
+	"internal/api":        words + " dual dual/pgfleet internal/leasewire internal/oneline internal/pgfail internal/server internal/state internal/statedb",
 	"internal/sqlconsole": "record runbook internal/pgfail",
 
 	"internal/configschema":     words + " migration runbook",
@@ -85,6 +87,7 @@ var may = rows(map[string]string{
 	"internal/test/testenv":      "",
 	"internal/test/pairtest":     "*",
 	"internal/test/statetest":    "internal/state internal/test/testenv",
+	"internal/test/apitest":      "internal/api internal/server internal/state internal/statedb",
 	"internal/test/bench":        "*",
 	"internal/test/cases":        "*",
 	"internal/test/crash":        "*",
