@@ -189,7 +189,7 @@ func (a *API) journal(ctx context.Context, c *server.Call, q leasewire.JournalRe
 
 func (a *API) journaled(ctx context.Context, c *server.Call, _ server.None) (leasewire.Journaled, error) {
 	var key leasewire.Key
-	if err := key.UnmarshalText([]byte(c.Param("key"))); err != nil {
+	if err := key.UnmarshalText([]byte(leasewire.OfPath(c.Param("key")))); err != nil {
 		return leasewire.Journaled{}, server.NewProblem(server.BadRequest, "the path's key: %s", err)
 	}
 	f, err := a.fleet(c, 0, 0)

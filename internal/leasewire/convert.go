@@ -14,6 +14,14 @@ import (
 
 func ms(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
 
+// lengthMS keeps a negative duration negative: it is refused.
+func lengthMS(d time.Duration) int64 {
+	if d < 0 {
+		return -1
+	}
+	return d.Milliseconds()
+}
+
 // GrantOf is the document of a grant.
 func GrantOf(g dual.Grant) Grant {
 	d := Grant{
@@ -44,7 +52,7 @@ func WindowsOf(windows []telemetry.Window) []Window {
 	for i, w := range windows {
 		all[i] = Window{
 			Incarnation: w.Incarnation, Instance: w.Instance, Sequence: w.Sequence, Epoch: w.Epoch, ConfigHash: w.ConfigHash,
-			LengthMS: w.Length.Milliseconds(), AgeMS: w.Age.Milliseconds(), Discarded: w.Discarded, Counts: make([]Count, len(w.Counts)),
+			LengthMS: lengthMS(w.Length), AgeMS: max(w.Age, 0).Milliseconds(), Discarded: w.Discarded, Counts: make([]Count, len(w.Counts)),
 		}
 		for j, c := range w.Counts {
 			to := &all[i].Counts[j]

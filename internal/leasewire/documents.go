@@ -198,3 +198,22 @@ type Fault struct {
 	Writes  bool           `json:"writes,omitempty" jsonschema_description:"it affects changes of the target"`
 	ForMS   int64          `json:"for_ms,omitempty" jsonschema_description:"what remains of it, from before the request: then it ends by itself"`
 }
+
+// noKey is the empty key in a path, which has no empty parts.
+const noKey = "="
+
+// PathKey is a key's text as a part of a path.
+func PathKey(text string) string {
+	if text == "" {
+		return noKey
+	}
+	return text
+}
+
+// OfPath is the text of a key that PathKey made part of a path.
+func OfPath(part string) string {
+	if part == noKey {
+		return ""
+	}
+	return part
+}

@@ -133,7 +133,7 @@ var aParameter = regexp.MustCompile(`\{([a-z]+)\}`)
 var parameters = map[string]string{
 	"migration": "the migration's name",
 	"id":        "the lease's ID, as Join returned it",
-	"key":       "the record's key: its bytes as base64url without padding",
+	"key":       "the record's key: its bytes as base64url without padding; the empty key is =",
 }
 
 // Document is the OpenAPI 3.1 document of endpoints.

@@ -14,17 +14,23 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// staged is the migration where faults may be injected, in cutover with one instance.
-func staged(t *testing.T) (*state.Store, *instance) {
+// stagedBy is staged, over one of the ways to the state.
+func stagedBy(t *testing.T, s *state.Store, v over) *instance {
 	t.Helper()
-	s, _ := open(t)
 	a := applied()
 	a.Environment = statedb.Staging
 	_, _, err := s.Apply(t.Context(), a)
 	must(t, err)
-	i := join(t, s, "shop", pgfleet.Options{})
+	i := v.join(t, "shop", pgfleet.Options{})
 	walk(t, s, []*instance{i}, shadowWrite, dualRead, cutover)
-	return s, i
+	return i
+}
+
+// staged is the migration where faults may be injected, in cutover with one instance.
+func staged(t *testing.T) (*state.Store, *instance) {
+	t.Helper()
+	s, _ := open(t)
+	return s, stagedBy(t, s, overPostgres(s))
 }
 
 func aFault(id string) dual.Fault {
@@ -33,9 +39,10 @@ func aFault(id string) dual.Fault {
 
 // TestAFaultReachesInstances: instances get it as it was injected, one at a time, and
 // their reports can be read.
-func TestAFaultReachesInstances(t *testing.T) {
-	t.Parallel()
-	s, i := staged(t)
+func TestAFaultReachesInstances(t *testing.T) { overEach(t, aFaultReachesInstances) }
+
+func aFaultReachesInstances(t *testing.T, s *state.Store, v over) {
+	i := stagedBy(t, s, v)
 	ctx := t.Context()
 	none, err := i.Fault(ctx, i.grant.Lease, dual.FaultReport{})
 	if err != nil || none.ID != "" {

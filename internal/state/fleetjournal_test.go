@@ -8,16 +8,17 @@ import (
 
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/dual/pgfleet"
+	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
 )
 
-func TestJournalRulesOnReaders(t *testing.T) {
-	t.Parallel()
-	s, _ := open(t)
-	a := join(t, s, "a", pgfleet.Options{})
+func TestJournalRulesOnReaders(t *testing.T) { overEach(t, journalRulesOnReaders) }
+
+func journalRulesOnReaders(t *testing.T, s *state.Store, v over) {
+	a := v.join(t, "a", pgfleet.Options{})
 	lost := []dual.JournalEntry{
 		{Key: "k", Version: record.MakeVersion(1, 0, 5), Reason: "first"},
 		{Key: "\xff,1", Reason: strings.Repeat("\xe4", 600)},
@@ -61,10 +62,10 @@ func TestJournalRulesOnReaders(t *testing.T) {
 	journal(dual.JournalResult{TargetRead: true, Fenced: true}, 0)
 }
 
-func TestClearKeepsLaterChanges(t *testing.T) {
-	t.Parallel()
-	s, _ := open(t)
-	f := pgfleet.New(s.Pool(), testMigration, pgfleet.Options{})
+func TestClearKeepsLaterChanges(t *testing.T) { overEach(t, clearKeepsLaterChanges) }
+
+func clearKeepsLaterChanges(t *testing.T, s *state.Store, v over) {
+	f := v.connect(testMigration, pgfleet.Options{})
 	r := reconciles.New(s.Pool(), testMigration)
 	lose := func() { _, err := f.Journal(t.Context(), []dual.JournalEntry{{Key: "k"}}); must(t, err) }
 	read := func() (list []record.Key) {
@@ -90,10 +91,10 @@ func TestClearKeepsLaterChanges(t *testing.T) {
 	}
 }
 
-func TestEmergencyRollbackHappensOnce(t *testing.T) {
-	t.Parallel()
-	s, _ := open(t)
-	a := join(t, s, "a", pgfleet.Options{})
+func TestEmergencyRollbackHappensOnce(t *testing.T) { overEach(t, emergencyRollbackHappensOnce) }
+
+func emergencyRollbackHappensOnce(t *testing.T, s *state.Store, v over) {
+	a := v.join(t, "a", pgfleet.Options{})
 	walk(t, s, []*instance{a}, shadowWrite, dualRead)
 	must(t, a.RollBack(t.Context(), 3, "nothing to do"))
 	walk(t, s, []*instance{a}, cutover5, cutover)
@@ -126,10 +127,10 @@ func TestEmergencyRollbackHappensOnce(t *testing.T) {
 	}
 }
 
-func TestTheReturnJournal(t *testing.T) {
-	t.Parallel()
-	s, _ := open(t)
-	f := pgfleet.New(s.Pool(), testMigration, pgfleet.Options{})
+func TestTheReturnJournal(t *testing.T) { overEach(t, theReturnJournal) }
+
+func theReturnJournal(t *testing.T, s *state.Store, v over) {
+	f := v.connect(testMigration, pgfleet.Options{})
 	walk(t, s, nil, shadowWrite, dualRead, cutover, grace)
 	if err := f.Return(t.Context(), 5, []record.Key{"1"}); !errors.Is(err, dual.ErrRouteMoved) {
 		t.Errorf("in grace: %v", err)

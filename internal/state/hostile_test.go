@@ -97,7 +97,7 @@ func TestAHostileApplicationDoesNoHarm(t *testing.T) {
 		t.Cleanup(f.Close)
 		g, err := f.Join(t.Context(), dual.Identity{Instance: name})
 		must(t, err)
-		return &instance{Fleet: f, grant: g}
+		return &instance{fleet: f, grant: g}
 	}
 	victim, own := at(honestURL, "victim", pgfleet.Options{Lease: 5 * time.Minute}), at(evilURL, "own", pgfleet.Options{Lease: 5 * time.Minute})
 	walk(t, s, []*instance{victim, own}, shadowWrite, dualRead, cutover5)

@@ -115,16 +115,13 @@ func walk(t *testing.T, s *state.Store, f []*instance, routes ...phases.Route) {
 
 // instance is an application process, as a client of the state database.
 type instance struct {
-	*pgfleet.Fleet
+	fleet
 	grant dual.Grant
 }
 
 func join(t *testing.T, s *state.Store, name string, o pgfleet.Options) *instance {
 	t.Helper()
-	f := pgfleet.New(s.Pool(), testMigration, o)
-	g, err := f.Join(t.Context(), dual.Identity{Instance: name, About: "test"})
-	must(t, err)
-	return &instance{Fleet: f, grant: g}
+	return overPostgres(s).join(t, name, o)
 }
 
 func (i *instance) ack(t *testing.T, epoch int64) {

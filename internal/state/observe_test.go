@@ -46,10 +46,10 @@ func observed(t testing.TB, s *state.Store, back time.Duration) []telemetry.Buck
 
 // TestAWindowCountsOnce: reported twice, late, out of order, before and after its bucket
 // was rolled up, and during another roll-up.
-func TestAWindowCountsOnce(t *testing.T) {
-	t.Parallel()
-	s, _ := open(t)
-	i := join(t, s, "a", pgfleet.Options{})
+func TestAWindowCountsOnce(t *testing.T) { overEach(t, aWindowCountsOnce) }
+
+func aWindowCountsOnce(t *testing.T, s *state.Store, v over) {
+	i := v.join(t, "a", pgfleet.Options{})
 	hand := func(windows ...telemetry.Window) {
 		t.Helper()
 		must(t, i.Observe(t.Context(), i.grant.Lease, windows))
@@ -108,10 +108,10 @@ func TestAWindowCountsOnce(t *testing.T) {
 	}
 }
 
-func TestObservedBuckets(t *testing.T) {
-	t.Parallel()
-	s, _ := open(t)
-	i := join(t, s, "a", pgfleet.Options{})
+func TestObservedBuckets(t *testing.T) { overEach(t, observedBuckets) }
+
+func observedBuckets(t *testing.T, s *state.Store, v over) {
+	i := v.join(t, "a", pgfleet.Options{})
 	walk(t, s, nil, shadowWrite)
 	second, other := window("x", 4, 2*time.Second, 1), window("x", 5, 2*time.Second, 1)
 	second.Epoch, other.ConfigHash = 2, "h2"
@@ -162,10 +162,10 @@ func TestObservedBuckets(t *testing.T) {
 	}
 }
 
-func TestObserveRefusesAndPassesOver(t *testing.T) {
-	t.Parallel()
-	s, _ := open(t)
-	i := join(t, s, "a", pgfleet.Options{})
+func TestObserveRefusesAndPassesOver(t *testing.T) { overEach(t, observeRefusesAndPassesOver) }
+
+func observeRefusesAndPassesOver(t *testing.T, s *state.Store, v over) {
+	i := v.join(t, "a", pgfleet.Options{})
 	if err := i.Observe(t.Context(), "unknown", []telemetry.Window{window("x", 1, 0, 1)}); !errors.Is(err, dual.ErrLeaseLost) {
 		t.Errorf("a lease that is not there: %v", err)
 	}

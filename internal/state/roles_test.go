@@ -50,7 +50,7 @@ func TestAnApplicationsRoleCanDoAllOfAFleetAndNothingElse(t *testing.T) {
 
 	g, err := f.Join(t.Context(), dual.Identity{})
 	must(t, err)
-	i := &instance{Fleet: f, grant: g}
+	i := &instance{fleet: f, grant: g}
 	walk(t, s, []*instance{i}, shadowWrite, dualRead, cutover5)
 	ruling, err := f.Journal(t.Context(), []dual.JournalEntry{{Key: "1", Version: record.MakeVersion(0, 0, 1), Reason: "down"}})
 	if err != nil || !ruling.TargetRead {

@@ -218,10 +218,12 @@ func TestAReclaimToAPhaseThatDoesNotKeepTheTargetWaitsForLeasesFromBefore(t *tes
 }
 
 func TestAStateLossReportCountsOnlyForUnknownEpochs(t *testing.T) {
-	t.Parallel()
-	s, _ := open(t)
+	overEach(t, aStateLossReportCountsOnlyForUnknownEpochs)
+}
+
+func aStateLossReportCountsOnlyForUnknownEpochs(t *testing.T, s *state.Store, v over) {
 	walk(t, s, nil, shadowWrite, dualRead)
-	a := join(t, s, "a", pgfleet.Options{})
+	a := v.join(t, "a", pgfleet.Options{})
 	for _, known := range []phases.Route{{Phase: phases.DualRead, Percent: phases.All, Epoch: 3}, {Phase: phases.Legacy, Epoch: 1}} {
 		must(t, a.ReportStateLoss(t.Context(), known))
 	}

@@ -35,6 +35,7 @@ var links = []struct {
 	{"store/memory", "", []string{apd, jsontext, xtext, yaml}, "phases record store migration internal/hint internal/humanize internal/infile internal/oneline"},
 	{"dual", "", []string{apd, jsontext, xtext, xxhash}, embedded},
 	{"dual/pgfleet", pgx, []string{apd, jsontext, xxhash}, embedded + " internal/statedb internal/pgfail"},
+	{"dual/httpfleet", "", []string{apd, jsontext, xtext, xxhash}, embedded + " internal/infile internal/leasewire"},
 	{"store/redis", redis, []string{apd, jsontext, xtext, yaml, "golang.org/x/sync"}, "phases record store migration internal/hint internal/humanize internal/infile internal/oneline"},
 	{"store/postgres", pgx, []string{apd, jsontext, yaml}, "phases record store migration internal/failpoint internal/hint internal/humanize internal/infile internal/oneline internal/pgfail internal/pgserver"},
 	{"metrics", prom, nil, "phases dual/telemetry internal/hint internal/humanize internal/stats/sketch"},
