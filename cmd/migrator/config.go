@@ -120,6 +120,7 @@ func (c *cli) shownSettings() (values map[string]string, rows [][]string) {
 		{"listen_anywhere", strconv.FormatBool(s.ListenAnywhere), "MIGRATOR_LISTEN_ANYWHERE", "--listen-anywhere (serve, worker)"},
 		{"alerts_token", cmp.Or(s.AlertsToken, "-"), "MIGRATOR_ALERTS_TOKEN", "-"},
 		{"alerts_token_file", cmp.Or(s.AlertsTokenFile, "-"), "MIGRATOR_ALERTS_TOKEN_FILE", "-"},
+		{"page", strconv.FormatBool(s.Page), "MIGRATOR_PAGE", "--page (serve)"},
 		{"flags", strconv.FormatBool(s.Flags), "MIGRATOR_FLAGS", "--flags (serve)"},
 		{"api", strconv.FormatBool(s.API), "MIGRATOR_API", "--api (serve)"},
 		{"api_rate", cmp.Or(strings.TrimPrefix(strconv.Itoa(s.APIRate), "0"), "-"), "MIGRATOR_API_RATE", "-"},

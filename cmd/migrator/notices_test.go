@@ -32,6 +32,8 @@ const noticesHead = `Third-party software in migrator
 
 The program migrator links the Go standard library and the modules below. None is
 modified: the source code of each is what "go mod download MODULE@VERSION" fetches.
+Those marked npm are in the page that the program serves, and are what "npm pack
+PACKAGE@VERSION" fetches.
 The licences and notices follow the list, each text once.
 
 "go generate ./cmd/migrator" writes this file from what a build for Linux links.
@@ -68,7 +70,7 @@ func TestThirdPartyNotices(t *testing.T) {
 	if len(modules) < 20 {
 		t.Fatalf("only %d modules: go list is not read correctly", len(modules))
 	}
-	want, err := notices(modules)
+	want, err := notices(append(modules, embedded()...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,6 +87,12 @@ func TestThirdPartyNotices(t *testing.T) {
 	if string(got) != want {
 		t.Errorf("%s differs from what the program links: run go generate ./cmd/migrator\nfirst difference: %s", noticesFile, firstDifference(string(got), want))
 	}
+}
+
+// embedded are the packages of others whose files the program carries.
+func embedded() []linked {
+	dir := filepath.Join(clitest.Root(), "internal", "page", "third_party", "uPlot")
+	return []linked{{path: "uplot", version: "1.6.32 (npm)", dir: dir, packages: []string{dir}}}
 }
 
 // linkedModules lists what a build for Linux links, wherever the test runs.

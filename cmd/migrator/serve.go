@@ -18,6 +18,7 @@ func addServeFlags(f *pflag.FlagSet) {
 	f.String("listen", defaultListen, "address of health checks, status and metrics, on loopback")
 	f.Bool("listen-anywhere", false, "allow addresses off loopback: any client can then read the migrations' status")
 	f.Bool("api", false, "serve the HTTP API for callers with a token: leases of instances in any language")
+	f.Bool("page", false, "serve the page for browsers at /page: every migration, what blocks it, and its buttons")
 	f.Bool("flags", false, "answer OpenFeature's remote evaluation (OFREP) for callers with a token")
 }
 
@@ -49,7 +50,9 @@ alerts_token_file) it accepts an Alertmanager's webhooks by POST /alerts/MIGRATI
 With --flags it answers the OpenFeature Remote Evaluation Protocol below /ofrep/v1 for
 callers that have a token (migrator token create), and with --api the HTTP API below
 /api/v1 (docs/api.md): an application in any language is an instance by it. Both need a
-role with migrator init --grant-server.`,
+role with migrator init --grant-server. With --page it serves a page for browsers at
+/page, which shows without a password what /status does, and has buttons for who signs in
+with a token.`,
 		Annotations: map[string]string{defaultLogLevel: "info"},
 		Args:        cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, paths []string) error {
@@ -76,6 +79,10 @@ func (c *cli) serve(ctx context.Context, paths []string) error {
 	if err != nil {
 		return err
 	}
+	page, err := c.settings.page(c.given)
+	if err != nil {
+		return err
+	}
 	http, err := c.settings.http(c.log)
 	if err != nil {
 		return err
@@ -93,7 +100,7 @@ func (c *cli) serve(ctx context.Context, paths []string) error {
 	if err != nil {
 		return err
 	}
-	d := &daemon.Daemon{State: store, Migrations: all, AlertsToken: token, Flags: flags, API: api, HTTP: http, Log: c.log}
+	d := &daemon.Daemon{State: store, Migrations: all, AlertsToken: token, Flags: flags, API: api, Page: page, HTTP: http, Log: c.log}
 	return d.Run(ctx, listener)
 }
 

@@ -46,6 +46,8 @@ type settings struct {
 	AlertsToken     string `mapstructure:"alerts_token"`
 	AlertsTokenFile string `mapstructure:"alerts_token_file"`
 
+	Page bool `mapstructure:"page"`
+
 	Flags        bool   `mapstructure:"flags"`
 	FlagsOrigins string `mapstructure:"flags_origins"`
 	FlagsRate    int    `mapstructure:"flags_rate"`
@@ -87,7 +89,7 @@ func (c *cli) configure(cmd *cobra.Command) error {
 	v.SetEnvKeyReplacer(strings.NewReplacer("-", "_"))
 	v.AutomaticEnv()
 	v.SetDefault("listen", defaultListen)
-	for _, name := range []string{"file", "output", "state-url-file", "log-level", "log-format", "listen", "listen-anywhere", "flags", "api"} {
+	for _, name := range []string{"file", "output", "state-url-file", "log-level", "log-format", "listen", "listen-anywhere", "page", "flags", "api"} {
 		flag := cmd.Flags().Lookup(name)
 		if flag == nil {
 			continue // of another command
@@ -113,7 +115,7 @@ func (c *cli) configure(cmd *cobra.Command) error {
 		return usageTry(try("migrator config settings"), "settings %s: %w", path, err)
 	}
 	from := func(name string) string { return origin(cmd, path, lines, name) }
-	for _, name := range []string{"listen_anywhere", "flags", "api"} {
+	for _, name := range []string{"listen_anywhere", "page", "flags", "api"} {
 		if text := v.GetString(name); text != "" {
 			if _, err := strconv.ParseBool(text); err != nil {
 				return usagef("%s: %q: want true or false", from(name), text)
@@ -333,6 +335,22 @@ func (c *cli) api() (*daemon.APIOptions, error) {
 		return nil, usageTry(try("api: true"), "api_rate is of the HTTP API, which is not served")
 	}
 	return nil, nil
+}
+
+// page is how the page is served; nil: it is not.
+func (s *settings) page(base given) (*daemon.PageOptions, error) {
+	switch {
+	case !s.Page:
+		return nil, nil
+	case s.ListenAnywhere && s.TLSCertFile == "":
+		return nil, usageTry(try("tls_cert_file and tls_key_file, or a proxy on this machine that ends TLS and --listen on loopback"),
+			"the page off loopback needs TLS: a token is typed into it")
+	}
+	return &daemon.PageOptions{Remedy: func(migration string, h hint.Hint) string {
+		g := base
+		g.migration = migration
+		return g.text(h)
+	}}, nil
 }
 
 // http are the names and the certificates of what serve listens at.

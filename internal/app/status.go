@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -35,13 +36,19 @@ type NextStep struct {
 
 // ReadStatus reads a migration's status from the state.
 func ReadStatus(ctx context.Context, store *state.Store, name string) (Status, error) {
+	s, _, err := ReadStatusApplied(ctx, store, name)
+	return s, err
+}
+
+// ReadStatusApplied is ReadStatus, with the migration file that it was judged by.
+func ReadStatusApplied(ctx context.Context, store *state.Store, name string) (Status, *migration.Config, error) {
 	e, err := store.Snapshot(ctx, name)
 	if err != nil {
-		return Status{}, err
+		return Status{}, nil, err
 	}
 	m, err := Applied(ctx, store, name)
 	if err != nil {
-		return Status{}, err
+		return Status{}, nil, err
 	}
 	s := Status{
 		Status: e.Status, Fleet: e.Fleet, Settled: e.Fleet.Settled(), Snapshot: e,
@@ -51,18 +58,18 @@ func ReadStatus(ctx context.Context, store *state.Store, name string) (Status, e
 		s.Gates = phases.Gates(next, m.Settings(), e)
 		s.Next = stepAhead(next, m.Settings(), e, s.Gates)
 		if s.Next.Since, err = heldSince(ctx, store, e, s.Next.WaitsFor); err != nil {
-			return Status{}, err
+			return Status{}, nil, err
 		}
 	}
 	epochs, err := store.Epochs(ctx, name, 1)
 	if err != nil {
-		return Status{}, err
+		return Status{}, nil, err
 	}
 	if len(epochs) == 1 && epochs[0].Route.Epoch == e.Status.Route.Epoch {
 		s.SettledAt = epochs[0].Settled
 	}
 	s.Jobs, err = LongJobs(ctx, store, e)
-	return s, err
+	return s, m, err
 }
 
 func stepAhead(next phases.Route, s phases.Settings, e phases.Snapshot, gates []phases.GateResult) *NextStep {

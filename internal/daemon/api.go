@@ -10,6 +10,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/api"
 	"github.com/stranglerfig/migrator/internal/app"
+	"github.com/stranglerfig/migrator/internal/page"
 	"github.com/stranglerfig/migrator/internal/server"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/statedb"
@@ -18,7 +19,7 @@ import (
 )
 
 // handler serves HTTP for all migrations of the daemon, and with the directory for all of the state database.
-func (d *Daemon) handler(ctx context.Context, directory *server.Directory) (_ http.Handler, closeAPI func(), err error) {
+func (d *Daemon) handler(ctx context.Context, directory *server.Directory, shown *page.Page) (_ http.Handler, closeAPI func(), err error) {
 	var names []string
 	for _, m := range d.Migrations {
 		names = append(names, m.Config.Name)
@@ -56,7 +57,18 @@ func (d *Daemon) handler(ctx context.Context, directory *server.Directory) (_ ht
 			WithToken: statedb.WithToken, Explain: operations.Explain, Log: d.Log,
 		}
 	}
+	if shown != nil {
+		served.Also = append(served.Also, shown)
+	}
 	return served.Handler(), closeAPI, nil
+}
+
+// page shows all migrations of the state database, whichever this daemon leads; nil: it serves none.
+func (d *Daemon) page() *page.Page {
+	if d.Page == nil {
+		return nil
+	}
+	return &page.Page{State: d.State, Remedy: d.Page.Remedy, Log: d.Log}
 }
 
 // directory is of the routes of all migrations of the state database, whichever this daemon leads, and of its tokens;

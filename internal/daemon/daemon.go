@@ -37,6 +37,7 @@ type Daemon struct {
 	AlertsToken string        // that an Alertmanager must send; "": POST /alerts does not exist
 	Flags       *FlagsOptions // nil: flags are not served
 	API         *APIOptions   // nil: the HTTP API is not served
+	Page        *PageOptions  // nil: the page is not served
 	HTTP        server.Options
 	Log         *slog.Logger // nil: discarded
 }
@@ -56,6 +57,11 @@ type APIOptions struct {
 	Try  func(hint.Hint) string // a remedy as text
 }
 
+// PageOptions are how the page is served.
+type PageOptions struct {
+	Remedy func(migration string, h hint.Hint) string // the text of a hint
+}
+
 // Migration is one migration that a daemon leads, or is the standby of.
 type Migration struct {
 	File   string            // reread while the daemon runs
@@ -69,7 +75,8 @@ type Migration struct {
 func (d *Daemon) Run(ctx context.Context, listener net.Listener) error {
 	d.Log = logs.OrDiscard(d.Log)
 	directory := d.directory()
-	handler, closeAPI, err := d.handler(ctx, directory)
+	shown := d.page()
+	handler, closeAPI, err := d.handler(ctx, directory, shown)
 	if err != nil {
 		_ = listener.Close()
 		return err
@@ -83,6 +90,9 @@ func (d *Daemon) Run(ctx context.Context, listener net.Listener) error {
 	g.Go(func() error { return server.Serve(serving, listener, handler, d.HTTP) })
 	if directory != nil {
 		g.Go(func() error { return directory.Run(serving) })
+	}
+	if shown != nil {
+		g.Go(func() error { return shown.Run(serving) })
 	}
 	for _, m := range d.Migrations {
 		g.Go(func() error { return d.lead(serving, m) })

@@ -78,9 +78,13 @@ type API struct {
 	Flags   *Flags       // likewise
 	// Endpoints are those of the HTTP API; nil: there is no such path. They check a token too.
 	Endpoints *Endpoints
+	Also      []Registrar   // what other packages serve
 	Timeout   time.Duration // for reading the state in one request; 0: 5 s
 	Log       *slog.Logger  // nil: discarded
 }
+
+// Registrar adds paths.
+type Registrar interface{ Register(mux *http.ServeMux) }
 
 // Handler routes the requests.
 func (a *API) Handler() http.Handler {
@@ -95,6 +99,9 @@ func (a *API) Handler() http.Handler {
 	}
 	if a.Flags != nil {
 		a.Flags.Register(mux)
+	}
+	for _, other := range a.Also {
+		other.Register(mux)
 	}
 	if a.Endpoints != nil {
 		a.Endpoints.Register(mux)

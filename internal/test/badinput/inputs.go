@@ -11,7 +11,7 @@ import (
 // badSettings is a settings file.
 func (g *Generator) badSettings() Case {
 	good := "file: " + Path("nowhere.yaml") + "\noutput: text\nlog_level: warn\nlog_format: text\nlisten: 127.0.0.1:0\n"
-	key := pick(g, "file", "output", "log_level", "log_format", "listen", "listen_anywhere", "state_url", "state_url_file", "alerts_token", "alerts_token_file", "flags", "flags_rate", "flags_origins", "api", "api_rate", "hosts", "tls_cert_file")
+	key := pick(g, "file", "output", "log_level", "log_format", "listen", "listen_anywhere", "state_url", "state_url_file", "alerts_token", "alerts_token_file", "page", "flags", "flags_rate", "flags_origins", "api", "api_rate", "hosts", "tls_cert_file")
 	shapes := []struct {
 		name, text string
 		sure       bool

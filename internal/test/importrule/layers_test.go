@@ -69,7 +69,9 @@ var may = rows(map[string]string{
 		" internal/state internal/state/backfills internal/state/captures internal/state/drills internal/state/reconciles internal/state/runbooks internal/throttle",
 	"internal/preflight": tool + " internal/capture internal/humanize internal/infile internal/notify/secrets internal/state internal/statedb reconcile",
 	"internal/daemon": tool + " metrics reconcile internal/app internal/api internal/capture internal/control internal/judge internal/notify internal/openstore internal/schedule" +
-		" internal/server internal/state internal/state/captures internal/state/outbox internal/state/reconciles internal/statedb",
+		" internal/page internal/server internal/state internal/state/captures internal/state/outbox internal/state/reconciles internal/statedb",
+	"internal/page": tool + " dual/telemetry reconcile runbook internal/app internal/backfill internal/control internal/humanize internal/judge internal/state" +
+		" internal/state/backfills internal/state/drills internal/state/reconciles internal/state/runbooks internal/statedb",
 	"internal/server":     "phases internal/hint internal/infile internal/logs internal/oneline",
 	"internal/leasewire":  "dual dual/telemetry internal/stats/sketch phases record store", // what an instance and the server send each other
 	"internal/api":        words + " dual dual/pgfleet internal/leasewire internal/oneline internal/pgfail internal/server internal/state internal/statedb",
