@@ -102,11 +102,7 @@ The step from grace to retain fences legacy: it refuses writes from then on.`,
 				return err
 			}
 			defer done()
-			a.Read = &ctl.Snapshot
-			step, err := ctl.Advance(ctx, a)
-			if err == nil && (step.Done || step.Already()) {
-				err = ctl.AwaitSettled(ctx, settle)
-			}
+			step, err := app.Advance(ctx, ctl, a, settle)
 			if printErr := c.printStep(step, dryRun); printErr != nil {
 				return printErr
 			}
@@ -374,33 +370,13 @@ for the present epoch and config hash, until it expires.`,
 			return parseStep(cmd.CommandPath(), to, "", &phase, nil)
 		},
 		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
-			status, err := store.Status(ctx, name)
-			if err != nil {
+			if _, err := store.Status(ctx, name); err != nil {
 				return err
 			}
-			m, err := app.Applied(ctx, store, name)
-			if err == nil {
-				err = c.checkApplied(ctx, store, name)
-			}
-			if err != nil {
+			if err := c.checkApplied(ctx, store, name); err != nil {
 				return err
 			}
-			// A reclaim of a state that was restored passes phases: into grace, and if it is given up into retain.
-			at := status.Route.Phase
-			passes := phase == phases.Grace && at.Position() < phases.Grace.Position() || phase == phases.Retain && at == phases.Returning
-			if !passes {
-				next, err := m.Phases.Next(status.Route)
-				if err != nil {
-					return err
-				}
-				if phase == "" {
-					phase = next.Phase
-				}
-				if phase != next.Phase {
-					return usageTry(hint.Hint{Do: hint.Status}, "the next step from %s is %s: %s can't be approved yet", status.Route, next, phase)
-				}
-			}
-			approval, err := store.Approve(ctx, name, phase, m.Phases.Approval.Role, time.Duration(m.Phases.Approval.Expires), reason)
+			approval, err := app.Approve(ctx, store, name, phase, reason)
 			if err != nil {
 				return err
 			}

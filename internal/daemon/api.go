@@ -15,6 +15,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/metrics"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -68,7 +69,13 @@ func (d *Daemon) page() *page.Page {
 	if d.Page == nil {
 		return nil
 	}
-	return &page.Page{State: d.State, Remedy: d.Page.Remedy, Log: d.Log}
+	return &page.Page{State: d.State, Remedy: d.Page.Remedy, Log: d.Log, File: func(name string) (*migration.Config, string) {
+		m := d.named(name)
+		if m == nil {
+			return nil, ""
+		}
+		return m.now(), m.File
+	}}
 }
 
 // directory is of the routes of all migrations of the state database, whichever this daemon leads, and of its tokens;

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/hint"
@@ -17,6 +18,7 @@ const (
 	root      = "/page"
 	paths     = root + "/m/{migration}"
 	signPath  = root + "/session"
+	doPath    = paths + "/do/{verb}"
 	staticURL = root + "/static/"
 )
 
@@ -33,6 +35,12 @@ func (p *Page) Register(mux *http.ServeMux) {
 	get(root, p.showList)
 	get(paths, p.showMigration)
 	get(paths+"/explain/{kind}/{name}", p.showExplained)
+	get(doPath, p.showQuestion)
+	get(doPath+"/{id}", p.outcome)
+	get(signPath, p.showSignIn)
+	mux.Handle("POST "+doPath, guarded(p.checked(p.confirmed)))
+	mux.Handle("POST "+signPath, guarded(p.ownPages(p.signIn)))
+	mux.Handle("POST "+signPath+"/end", guarded(p.checked(p.signOut)))
 	get(root+"/events", p.events)
 	get(staticURL+"{version}/{file}", static)
 }
@@ -70,7 +78,7 @@ func (p *Page) showMigration(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	parts, err := p.parts(picture, p.mayRead(r, name))
-	p.show(w, r, http.StatusOK, view{Title: name, Board: b, Picture: picture, Parts: parts, Live: root + "/events?migration=" + name}, err)
+	p.show(w, r, http.StatusOK, view{Title: name, Board: b, Picture: picture, Parts: parts, Live: root + "/events?migration=" + url.QueryEscape(name)}, err)
 }
 
 // found answers if there is no picture.

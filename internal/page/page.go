@@ -14,10 +14,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/logs"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/statedb"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -40,6 +43,11 @@ type Page struct {
 	// Remedy is the text of a hint about a migration, as the commands print it. nil: the hint itself.
 	Remedy func(migration string, h hint.Hint) string
 	Log    *slog.Logger // nil: discarded
+	// File is the migration's file and its path, for steps that touch the stores; nil: this process has none.
+	File func(migration string) (*migration.Config, string)
+
+	sessions sessions
+	acts     acts
 
 	once     sync.Once
 	present  atomic.Pointer[Board]
@@ -78,6 +86,7 @@ func (p *Page) prepare() {
 	p.once.Do(func() {
 		p.ask, p.over, p.changed = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
 		p.watched = map[string]int{}
+		p.sessions.tries = rate.NewLimiter(0.5, 10)
 		p.Log = logs.OrDiscard(p.Log)
 		if p.Remedy == nil {
 			p.Remedy = func(_ string, h hint.Hint) string { return h.String() }
@@ -89,6 +98,8 @@ func (p *Page) prepare() {
 func (p *Page) Run(ctx context.Context) error {
 	p.prepare()
 	defer p.isOver.Do(func() { close(p.over) })
+	p.acts.begin(ctx)
+	defer p.acts.end()
 	hearing, stop := context.WithCancel(ctx)
 	heard := make(chan struct{})
 	go func() {
@@ -102,6 +113,7 @@ func (p *Page) Run(ctx context.Context) error {
 		if p.asked.Swap(false) || p.inUse() || began.Sub(read) >= idleEvery || p.present.Load() == nil {
 			read = began
 			p.refresh(ctx)
+			p.review(ctx)
 		}
 		// Many migrations, or a slow state: half of the time is left to others.
 		took := time.Since(began)

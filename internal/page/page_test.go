@@ -44,9 +44,13 @@ phases:
   approval: {for: [], role: ""}
 `
 
-func parsed(t testing.TB, name string) *migration.Config {
+func parsed(t testing.TB, name string, approval ...string) *migration.Config {
 	t.Helper()
-	m, err := openstore.Parse("migration.yaml", []byte(strings.Replace(file, "name: items", "name: "+name, 1)), func(string) (string, bool) { return "", false })
+	text := strings.Replace(file, "name: items", "name: "+name, 1)
+	if len(approval) > 0 {
+		text = strings.Replace(text, `{for: [], role: ""}`, approval[0], 1)
+	}
+	m, err := openstore.Parse("migration.yaml", []byte(text), func(string) (string, bool) { return "", false })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,9 +58,9 @@ func parsed(t testing.TB, name string) *migration.Config {
 }
 
 // apply stores a migration as apply does, as far as the state knows of it.
-func apply(t testing.TB, s *state.Store, name string) {
+func apply(t testing.TB, s *state.Store, name string, approval ...string) {
 	t.Helper()
-	m := parsed(t, name)
+	m := parsed(t, name, approval...)
 	public, err := m.Public()
 	if err != nil {
 		t.Fatal(err)
@@ -74,8 +78,19 @@ func serve(t *testing.T, url string) *served {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(store.Close)
+	defer store.Close()
 	apply(t, store, "items")
+	return serveOnly(t, url)
+}
+
+// serveOnly serves what is applied.
+func serveOnly(t *testing.T, url string) *served {
+	t.Helper()
+	store, err := state.Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
 	s := &served{t: t, state: store, page: &page.Page{State: store}}
 	mux := http.NewServeMux()
 	s.page.Register(mux)

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"math"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -55,8 +56,11 @@ type view struct {
 
 	Error, Remedy string
 	Explained     *explained
-	*signedIn
-	Act *act
+	Act           *act
+	SignIn        bool
+	After         string // where a sign-in leads
+	Trouble       string // beside a form
+	signedIn
 }
 
 var templates = template.Must(template.New("").Funcs(template.FuncMap{
@@ -80,8 +84,12 @@ var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"minutes": minutes,
 }).ParseFS(files, "templates/*.html"))
 
-func pathOf(name string, rest ...string) string {
-	return strings.Join(append([]string{root, "m", name}, rest...), "/")
+func pathOf(name string, rest ...any) string {
+	path := root + "/m/" + url.PathEscape(name)
+	for _, one := range rest {
+		path += "/" + url.PathEscape(fmt.Sprint(one))
+	}
+	return path
 }
 
 func toInt(n any) int64 {
@@ -126,7 +134,7 @@ func tone(v any) string {
 }
 
 // sections are the fragments of a migration's page, in their order.
-var sections = []string{"head", "gates", "triggers", "charts", "timeline", "jobs", "findings", "fleet", "journal", "runbooks", "drills", "history"}
+var sections = []string{"head", "acts", "gates", "triggers", "charts", "timeline", "jobs", "findings", "fleet", "journal", "runbooks", "drills", "history"}
 
 // parts renders a picture, once for all pages that may show as much.
 func (p *Page) parts(picture *Picture, keys bool) ([]part, error) {

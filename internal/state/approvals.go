@@ -12,7 +12,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// Approve records that the database's session_user approves of entering the phase
+// Approve records that who calls (the database's session_user, or a token's role) approves of entering the phase
 // to, in the present epoch, under the present configuration, for ttl. The user must be
 // a member of the role that the applied migration file names, or else of the given one,
 // if any: *statedb.NotAllowedError otherwise.
@@ -36,12 +36,12 @@ func (s *Store) Approve(ctx context.Context, migration string, to phases.Phase, 
 	return a, err
 }
 
-// approvedBefore returns the session_user's own approval of the phase, if it is valid in the present epoch
+// approvedBefore returns the caller's own approval of the phase, if it is valid in the present epoch
 // and configuration: an approval that is repeated changes nothing.
 func approvedBefore(ctx context.Context, q statedb.Querier, migration string, to phases.Phase) (a phases.Approval, found bool, err error) {
 	err = q.QueryRow(ctx, `SELECT a.actor, a.to_phase, a.epoch, a.config_hash, a.expires_at, a.reason
 		FROM migrator.approvals a JOIN migrator.migrations m ON m.name = a.migration AND m.epoch = a.epoch AND m.config_hash = a.config_hash
-		WHERE a.migration = $1 AND a.to_phase = $2 AND a.actor = session_user AND a.expires_at > clock_timestamp() ORDER BY a.id DESC LIMIT 1`,
+		WHERE a.migration = $1 AND a.to_phase = $2 AND a.actor = `+statedb.Person(ctx)+` AND a.expires_at > clock_timestamp() ORDER BY a.id DESC LIMIT 1`,
 		migration, string(to)).Scan(&a.Actor, &a.To, &a.Epoch, &a.ConfigHash, &a.Expires, &a.Reason)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return a, false, nil
@@ -49,11 +49,10 @@ func approvedBefore(ctx context.Context, q statedb.Querier, migration string, to
 	return a, err == nil, err
 }
 
-// decides returns the database's session_user, and whether that user is a member of the
-// role that decides about the migration.
+// decides returns who calls, and whether that is a member of the role that decides about the migration.
 func decides(ctx context.Context, q statedb.Querier, migration string) (user string, is bool, err error) {
-	err = q.QueryRow(ctx, `SELECT session_user, d.role = '' OR coalesce((SELECT pg_has_role(session_user, r.oid, 'MEMBER') FROM pg_roles r WHERE r.rolname = d.role), false)
-		FROM migrator.decider($1) AS d (role)`, migration).Scan(&user, &is)
+	err = q.QueryRow(ctx, `SELECT p.name, d.role = '' OR coalesce((SELECT pg_has_role(p.name, r.oid, 'MEMBER') FROM pg_roles r WHERE r.rolname = d.role), false)
+		FROM migrator.decider($1) AS d (role), (SELECT `+statedb.Person(ctx)+`) AS p (name)`, migration).Scan(&user, &is)
 	return user, is, err
 }
 

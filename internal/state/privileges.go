@@ -33,8 +33,8 @@ var (
 		transition(text,bigint,text,integer,text,text,jsonb,text,bigint,bigint,bigint,bigint,boolean,boolean)`)
 )
 
-// served are the functions of a server: see Server.
-var served = strings.Fields(`bearers() flagged()`)
+// served are the functions of a server: see Server. person is who calls it: statements of Go ask too.
+var served = strings.Fields(`bearers() flagged() person()`)
 
 // grantOwnTokens lets a role make tokens for itself.
 const grantOwnTokens = `GRANT EXECUTE ON FUNCTION migrator.create_token(text, bytea, text, bigint, bigint, bigint), migrator.revoke_token(bigint), migrator.list_tokens() TO %s`

@@ -50,7 +50,7 @@ func (r *Runs) Unfinished(ctx context.Context, id int64) (run reconcile.Run, coo
 // that never changes an operator's pause.
 func (r *Runs) Pause(ctx context.Context, run int64, reason string, byWatch bool) error {
 	return r.mark(ctx, run, func(tx pgx.Tx) error { return queue.SetPaused(ctx, tx, queueOf(r.migration), true) },
-		`UPDATE migrator.reconcile_runs SET status = 'paused', said = $3, said_by = CASE WHEN $4 THEN '' ELSE session_user END
+		`UPDATE migrator.reconcile_runs SET status = 'paused', said = $3, said_by = CASE WHEN $4 THEN '' ELSE `+statedb.Person(ctx)+` END
 		WHERE migration = $1 AND id = $2 AND (status = 'running' OR status = 'paused' AND (NOT $4 OR said_by = ''))`, statedb.CleanText(reason), byWatch)
 }
 
@@ -65,8 +65,8 @@ func (r *Runs) Continue(ctx context.Context, run int64, byWatch bool) error {
 // reads that within a second.
 func (r *Runs) Cancel(ctx context.Context, run int64, reason string) error {
 	return r.mark(ctx, run, func(tx pgx.Tx) error { return clearQueue(ctx, tx, r.migration, run) },
-		`UPDATE migrator.reconcile_runs SET status = 'cancelled', said = $3, said_by = session_user,
-			error = 'the run was cancelled by ' || session_user || CASE WHEN $3 <> '' THEN ': ' || $3 ELSE '' END, finished_at = coalesce(finished_at, clock_timestamp())
+		`UPDATE migrator.reconcile_runs SET status = 'cancelled', said = $3, said_by = `+statedb.Person(ctx)+`,
+			error = 'the run was cancelled by ' || `+statedb.Person(ctx)+` || CASE WHEN $3 <> '' THEN ': ' || $3 ELSE '' END, finished_at = coalesce(finished_at, clock_timestamp())
 		WHERE migration = $1 AND id = $2 AND status IN ('running', 'paused', 'stopped')`, statedb.CleanText(reason))
 }
 
