@@ -7,15 +7,10 @@ import (
 	"strings"
 
 	"github.com/stranglerfig/migrator/internal/app"
-	"github.com/stranglerfig/migrator/internal/control"
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/infile"
 	"github.com/stranglerfig/migrator/internal/oneline"
-	"github.com/stranglerfig/migrator/internal/state"
-	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/migration"
-	"github.com/stranglerfig/migrator/record"
-	"github.com/stranglerfig/migrator/store"
 )
 
 // Exit codes.
@@ -60,31 +55,12 @@ func notYet(err error) error { return codedError{err, exitNotYet} }
 // exitCode maps an error to the exit code that docs/cli.md promises.
 func exitCode(err error) int {
 	var c codedError
-	var closed *control.GatesClosedError
-	var unsettled *control.UnsettledError
-	var missing *control.MissingError
-	var refusedRows *control.RefusedError
-	var fenceLost *control.FenceLostError
-	var targetLost *app.TargetLostError
-	var bad *migration.Error
-	var input *control.InputError
-	var moved *state.MovedError
-	var unchanged *state.ChangeRefusedError
-	var url record.URLError
-	var refused *app.InputError
-	var drift *app.DriftError
-	var later *app.NotYetError
 	switch {
 	case errors.As(err, &c):
 		return c.code
-	case errors.As(err, &closed), errors.As(err, &unsettled), errors.As(err, &missing), errors.As(err, &refusedRows), errors.As(err, &fenceLost), errors.As(err, &targetLost), errors.As(err, &moved), errors.As(err, &later), errors.Is(err, store.ErrBusy):
+	case app.IsNotYet(err):
 		return exitNotYet
-	case errors.As(err, &bad), errors.As(err, &input), errors.As(err, &url), errors.As(err, &refused), errors.As(err, &drift), errors.As(err, &unchanged),
-		errors.Is(err, app.ErrNoFile), errors.Is(err, statedb.ErrNoSchema), errors.Is(err, state.ErrNewer),
-		errors.Is(err, state.ErrOlder), errors.Is(err, statedb.ErrUnknownMigration), errors.Is(err, statedb.ErrURL), errors.Is(err, statedb.ErrWrongURL), errors.Is(err, store.ErrOwned):
-		return exitUsage
-	}
-	if f, ok := hint.FailureOf(err); ok && f.Input {
+	case app.IsInput(err):
 		return exitUsage
 	}
 	return exitError

@@ -32,28 +32,27 @@ the verdict of the newest evaluation, the bound beside its limit, the number of 
 and when the gate will open if all continues as now. Exits with 8 while one is closed.`,
 		Args: optionalName,
 		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
-			m, err := app.Applied(ctx, store, name)
-			if err != nil {
-				return err
-			}
-			e, err := store.Snapshot(ctx, name)
-			if err == nil && evaluate {
-				if _, err = c.judge(store, m).Gates(ctx, e); err == nil {
-					e, err = store.Snapshot(ctx, name) // with the new evaluations
+			if evaluate {
+				m, err := app.Applied(ctx, store, name)
+				if err != nil {
+					return err
+				}
+				e, err := store.Snapshot(ctx, name)
+				if err == nil {
+					_, err = c.judge(store, m).Gates(ctx, e)
+				}
+				if err != nil {
+					return err
 				}
 			}
+			views, next, now, err := app.ReadGates(ctx, store, name)
 			if err != nil {
 				return err
 			}
-			if e.Status.Route.Phase == phases.Complete {
-				return c.show([]app.GateView{}, func() { c.printf("%s is complete: there is no further step\n", name) })
+			if next == (phases.Route{}) {
+				return c.show(views, func() { c.printf("%s is complete: there is no further step\n", name) })
 			}
-			next, err := m.Phases.Next(e.Status.Route)
-			if err != nil {
-				return err
-			}
-			views := app.GatesAhead(m.Settings(), e, next)
-			if err := c.show(views, func() { c.printGateList(views, e.Now) }); err != nil {
+			if err := c.show(views, func() { c.printGateList(views, now) }); err != nil {
 				return err
 			}
 			return blockedBy(views, next)

@@ -11,21 +11,15 @@ import (
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/state"
-	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
-// listedRun is a row of reconcile list.
-type listedRun struct {
-	reconcile.Run
-	Coverage *reconcile.Coverage `json:"coverage,omitempty"` // of a done run: at its end
-}
-
-func (r *listedRun) covered() string {
-	if r.Coverage == nil {
+// covered is the share of legacy that was checked.
+func covered(of *reconcile.Coverage) string {
+	if of == nil {
 		return "-"
 	}
-	return reconcile.Share(r.Coverage.Checked)
+	return reconcile.Share(of.Checked)
 }
 
 func newReconcileList(c *cli) *cobra.Command {
@@ -36,16 +30,9 @@ func newReconcileList(c *cli) *cobra.Command {
 		Args:    optionalName,
 		PreRunE: limitAboveZero(&limit),
 		RunE: c.withState(func(ctx context.Context, store *state.Store, name string) error {
-			runs, err := reconciles.New(store.Pool(), name).List(ctx, limit)
+			listed, err := app.ListRuns(ctx, store, name, limit)
 			if err != nil {
 				return err
-			}
-			listed := make([]listedRun, len(runs))
-			for i, r := range runs {
-				listed[i].Run = r
-				if listed[i].Coverage, err = app.CoverageOf(ctx, store, name, r); err != nil {
-					return err
-				}
 			}
 			return c.show(listed, func() {
 				rows := [][]string{{"RUN", "BEGAN", "KIND", "STATUS", "CHECKED", "DIFFERENCES", "REPAIRED", "COVERAGE"}}
@@ -56,7 +43,7 @@ func newReconcileList(c *cli) *cobra.Command {
 					}
 					rows = append(rows, []string{
 						strconv.FormatInt(r.ID, 10), r.Began.Format(time.DateTime), kind, string(r.Status),
-						humanize.Count(r.Checked), humanize.Count(r.Differences), humanize.Count(r.Repaired), r.covered(),
+						humanize.Count(r.Checked), humanize.Count(r.Differences), humanize.Count(r.Repaired), covered(r.Coverage),
 					})
 				}
 				c.table(rows)
@@ -92,19 +79,11 @@ func newReconcileShow(c *cli) *cobra.Command {
 				named = []string{migration}
 			}
 			return c.withState(func(ctx context.Context, store *state.Store, name string) error {
-				run, err := reconciles.New(store.Pool(), name).Run(ctx, id)
+				result, err := app.ReadRun(ctx, store, name, id, limit)
 				if err != nil {
 					return err
 				}
-				findings, err := reconciles.New(store.Pool(), name).Findings(ctx, id, limit)
-				if err != nil {
-					return err
-				}
-				result := app.Reconciled{Run: run, Claim: reconcile.Claim(run), Findings: append([]reconcile.Finding{}, findings...)}
-				if result.Coverage, err = app.CoverageOf(ctx, store, name, run); err != nil {
-					return err
-				}
-				return c.show(result, func() { _ = reconcile.WriteReport(c.out, run, result.Coverage, findings) })
+				return c.show(result, func() { _ = reconcile.WriteReport(c.out, result.Run, result.Coverage, result.Findings) })
 			})(cmd, named)
 		},
 	}

@@ -4,17 +4,22 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/dual/pgfleet"
+	"github.com/stranglerfig/migrator/internal/app"
+	"github.com/stranglerfig/migrator/internal/control"
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/oneline"
 	"github.com/stranglerfig/migrator/internal/pgfail"
 	"github.com/stranglerfig/migrator/internal/server"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/internal/statedb"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -23,11 +28,14 @@ type API struct {
 	State *state.Store // of [state.Store.ForTokens]: each statement is made with its caller's token
 	// Try is a remedy as text; nil: its action and subjects.
 	Try func(hint.Hint) string
+	// File is the migration's file as this daemon has it, and its path: a step that touches the stores needs it. It may
+	// return nil; nil: there are none.
+	File func(migration string) (*migration.Config, string)
 }
 
 // List is the table of all operations, in the reference's order.
 func (a *API) List() []server.Endpoint {
-	return a.leases()
+	return slices.Concat(a.leases(), a.reads(), a.verbs())
 }
 
 // Explain makes a problem of the state's errors. What names hosts and roles of the database stays in the daemon's log.
@@ -45,6 +53,8 @@ func (a *API) explain(err error) *server.Problem {
 	says := func(code server.Code) *server.Problem { return server.NewProblem(code, "%s", oneline.Of(err.Error())) }
 	var conflict *phases.RouteConflictError
 	var refused *statedb.NotAllowedError
+	var closed *control.GatesClosedError
+	var drift *app.DriftError
 	switch {
 	case errors.As(err, &conflict):
 		p := says(server.RouteConflict)
@@ -68,6 +78,16 @@ func (a *API) explain(err error) *server.Problem {
 		return server.NewProblem(server.Misconfigured, "the daemon's own role may not act for tokens; its log has the error")
 	case errors.As(err, &refused):
 		return says(server.NoGrant)
+	case errors.As(err, &closed):
+		p := says(server.GatesClosed)
+		p.Gates = closed.Gates
+		return p
+	case errors.Is(err, reconciles.ErrUnknownRun):
+		return says(server.UnknownRun)
+	case app.IsNotYet(err), errors.As(err, &drift), errors.Is(err, app.ErrNoFile): // the file is this daemon's, not the caller's
+		return says(server.NotYet)
+	case app.IsInput(err):
+		return says(server.BadRequest)
 	case away(err):
 		return server.NewProblem(server.StateUnreachable, "the state database does not answer; the daemon's log has the error")
 	}

@@ -74,7 +74,7 @@ func (a *API) leases() []server.Endpoint {
 			Errors:  []server.Code{server.RouteMoved, server.TargetLost},
 		}, a.returnKeys),
 		server.Handle(server.Endpoint{
-			ID: "rollback", Group: "Route", Method: http.MethodPost, Path: of + "/rollback", Needs: server.NeedsApplication, Within: phases.EmergencyPatience + phases.StatementWithin,
+			ID: "emergencyRollback", Group: "Route", Method: http.MethodPost, Path: of + "/rollback", Needs: server.NeedsApplication, Within: phases.EmergencyPatience + phases.StatementWithin,
 			Summary: "Roll back to reads from legacy, because the target refused a write",
 			About:   "For a write that legacy has, that the target lacks, and that could not be journaled. `route-moved`: authority is moving or has moved, and legacy can't serve the reads.",
 			Repeat:  "where reads come from legacy already, it does nothing.",

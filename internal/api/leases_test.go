@@ -181,8 +181,8 @@ func TestWhatTheAPIRefuses(t *testing.T) {
 	}
 	c.refused(server.NoGrant, http.StatusForbidden, http.MethodPost, "/migrations/orders/leases", joining(lease))
 	c.refused(server.BadOrigin, http.StatusForbidden, http.MethodPost, leases, joining(lease), "Origin", "http://127.0.0.1")
-	c.refused(server.NoSuchEndpoint, http.StatusNotFound, http.MethodGet, "/migrations", "")
-	if got := c.refused(server.BadMethod, http.StatusMethodNotAllowed, http.MethodGet, leases, ""); got.header.Get("Allow") != "POST" {
+	c.refused(server.NoSuchEndpoint, http.StatusNotFound, http.MethodGet, "/nothing", "")
+	if got := c.refused(server.BadMethod, http.StatusMethodNotAllowed, http.MethodPut, leases, ""); got.header.Get("Allow") != "GET, POST" {
 		t.Errorf("Allow: %v", got.header)
 	}
 	c.refused(server.BadMediaType, http.StatusUnsupportedMediaType, http.MethodPost, leases, joining(lease), "Content-Type", "text/plain")

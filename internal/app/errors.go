@@ -1,10 +1,18 @@
 package app
 
 import (
+	"errors"
 	"fmt"
 
+	"github.com/stranglerfig/migrator/internal/control"
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/humanize"
+	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/reconciles"
+	"github.com/stranglerfig/migrator/internal/statedb"
+	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // InputError refuses a request: it needs another argument or another migration file, and
@@ -43,3 +51,39 @@ func (e *DriftError) Error() string {
 
 // Hint implements hint.Hinter.
 func (e *DriftError) Hint() hint.Hint { return hint.Hint{Do: hint.Apply} }
+
+// IsNotYet reports whether an error refuses what may succeed later.
+func IsNotYet(err error) bool {
+	var closed *control.GatesClosedError
+	var unsettled *control.UnsettledError
+	var missing *control.MissingError
+	var refusedRows *control.RefusedError
+	var fenceLost *control.FenceLostError
+	var targetLost *TargetLostError
+	var moved *state.MovedError
+	var later *NotYetError
+	return errors.As(err, &closed) || errors.As(err, &unsettled) || errors.As(err, &missing) || errors.As(err, &refusedRows) || errors.As(err, &fenceLost) ||
+		errors.As(err, &targetLost) || errors.As(err, &moved) || errors.As(err, &later) || errors.Is(err, store.ErrBusy)
+}
+
+// IsInput reports whether an error refuses what was asked, in whatever state: to repeat it does not help.
+func IsInput(err error) bool {
+	var bad *migration.Error
+	var input *control.InputError
+	var unchanged *state.ChangeRefusedError
+	var url record.URLError
+	var refused *InputError
+	var drift *DriftError
+	if errors.As(err, &bad) || errors.As(err, &input) || errors.As(err, &url) || errors.As(err, &refused) || errors.As(err, &drift) || errors.As(err, &unchanged) {
+		return true
+	}
+	for _, known := range []error{
+		ErrNoFile, reconciles.ErrUnknownRun, statedb.ErrNoSchema, state.ErrNewer, state.ErrOlder, statedb.ErrUnknownMigration, statedb.ErrURL, statedb.ErrWrongURL, store.ErrOwned,
+	} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	f, ok := hint.FailureOf(err)
+	return ok && f.Input
+}

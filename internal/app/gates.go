@@ -1,8 +1,11 @@
 package app
 
 import (
+	"context"
 	"slices"
+	"time"
 
+	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -11,6 +14,23 @@ type GateView struct {
 	phases.GateResult
 	Before     phases.Route       `json:"before"`
 	Evaluation *phases.Evaluation `json:"evaluation,omitempty"`
+}
+
+// ReadGates reads the gates before the next step, and that step, with the state's time. A migration that is complete has
+// none, and no next step: the zero route.
+func ReadGates(ctx context.Context, store *state.Store, name string) (views []GateView, next phases.Route, now time.Time, err error) {
+	m, err := Applied(ctx, store, name)
+	if err != nil {
+		return nil, next, now, err
+	}
+	e, err := store.Snapshot(ctx, name)
+	if err != nil || e.Status.Route.Phase == phases.Complete {
+		return []GateView{}, next, e.Now, err
+	}
+	if next, err = m.Phases.Next(e.Status.Route); err != nil {
+		return nil, next, now, err
+	}
+	return GatesAhead(m.Settings(), e, next), next, e.Now, nil
 }
 
 // GatesAhead returns the gates before the next step, and on a ramp also those before the

@@ -205,3 +205,41 @@ func RunSummary(name string, run reconcile.Run) string {
 		name, run.ID, kind, run.Status, humanize.Count(run.Checked), humanize.Count(run.Differences), humanize.Count(run.Repaired),
 		humanize.Span(run.Finished.Sub(run.Began).Round(time.Millisecond)))
 }
+
+// ListedRun is a run of a list.
+type ListedRun struct {
+	reconcile.Run
+	Coverage *reconcile.Coverage `json:"coverage,omitempty"` // of a done run: at its end
+}
+
+// ListRuns returns the newest runs, the newest first.
+func ListRuns(ctx context.Context, store *state.Store, name string, limit int) ([]ListedRun, error) {
+	runs, err := reconciles.New(store.Pool(), name).List(ctx, limit)
+	if err != nil {
+		return nil, err
+	}
+	listed := make([]ListedRun, len(runs))
+	for i, r := range runs {
+		listed[i].Run = r
+		if listed[i].Coverage, err = CoverageOf(ctx, store, name, r); err != nil {
+			return nil, err
+		}
+	}
+	return listed, nil
+}
+
+// ReadRun returns one run with its findings, up to limit.
+func ReadRun(ctx context.Context, store *state.Store, name string, id int64, limit int) (Reconciled, error) {
+	runs := reconciles.New(store.Pool(), name)
+	run, err := runs.Run(ctx, id)
+	if err != nil {
+		return Reconciled{}, err
+	}
+	findings, err := runs.Findings(ctx, id, limit)
+	if err != nil {
+		return Reconciled{}, err
+	}
+	r := Reconciled{Run: run, Claim: reconcile.Claim(run), Findings: append([]reconcile.Finding{}, findings...)}
+	r.Coverage, err = CoverageOf(ctx, store, name, run)
+	return r, err
+}

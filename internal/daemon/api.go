@@ -52,7 +52,7 @@ func (d *Daemon) handler(ctx context.Context, directory *server.Directory, shown
 			return nil, nil, err
 		}
 		closeAPI = calls.Close
-		operations := &api.API{State: calls, Try: d.API.Try}
+		operations := &api.API{State: calls, Try: d.API.Try, File: d.file}
 		served.Endpoints = &server.Endpoints{
 			Directory: directory, List: operations.List(), Rate: d.API.Rate,
 			WithToken: statedb.WithToken, Explain: operations.Explain, Log: d.Log,
@@ -69,13 +69,16 @@ func (d *Daemon) page() *page.Page {
 	if d.Page == nil {
 		return nil
 	}
-	return &page.Page{State: d.State, Remedy: d.Page.Remedy, Log: d.Log, File: func(name string) (*migration.Config, string) {
-		m := d.named(name)
-		if m == nil {
-			return nil, ""
-		}
-		return m.now(), m.File
-	}}
+	return &page.Page{State: d.State, Remedy: d.Page.Remedy, Log: d.Log, File: d.file}
+}
+
+// file is the migration's file, as it is now, and its path; nil: this daemon does not serve it.
+func (d *Daemon) file(name string) (*migration.Config, string) {
+	m := d.named(name)
+	if m == nil {
+		return nil, ""
+	}
+	return m.now(), m.File
 }
 
 // directory is of the routes of all migrations of the state database, whichever this daemon leads, and of its tokens;

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -39,6 +40,7 @@ type Endpoint struct {
 	Repeat  string // why a repeated request does no harm; "": it is a read
 	Errors  []Code // beside those that every endpoint has
 	Body    int64  // most bytes of the request; 0: 64 KiB
+	Queries []Query
 	// Within is how long the operation may take; 0: 10 s. A client that disconnects does not end it: its outcome would
 	// be unknown, and its connection to the state closed.
 	Within time.Duration
@@ -46,6 +48,12 @@ type Endpoint struct {
 	request, answer reflect.Type // nil: none
 	stream          bool
 	serve           func(ctx context.Context, c *Call) (answer any, err error)
+}
+
+// Query is a parameter of the query: a number from 1 on.
+type Query struct {
+	Name, About string
+	Default     int
 }
 
 // Grant is the kind of grant that a token's role must have for the migration; the state checks it.
@@ -57,7 +65,7 @@ const (
 	NeedsApplication Grant = "application" // or operator
 	NeedsViewer      Grant = "viewer"      // or operator, or decider
 	NeedsOperator    Grant = "operator"
-	NeedsDecider     Grant = "decider"
+	NeedsDecider     Grant = "decider" // or operator
 )
 
 // None is the request or the answer of an endpoint that has none.
@@ -94,8 +102,24 @@ type Call struct{ *call }
 // Param is a parameter of the path.
 func (c *Call) Param(name string) string { return c.r.PathValue(name) }
 
-// Query is a parameter of the query; "" if there is none.
-func (c *Call) Query(name string) string { return c.r.URL.Query().Get(name) }
+// Number is a parameter of the query, from 1 to most; without one otherwise.
+func (c *Call) Number(name string, otherwise, most int) (int, error) {
+	given := c.r.URL.Query().Get(name)
+	if given == "" {
+		return otherwise, nil
+	}
+	n, err := Number("the query's "+name, given, int64(most))
+	return int(n), err
+}
+
+// Number reads a number from 1 to most. what names it.
+func Number(what, given string, most int64) (int64, error) {
+	n, err := strconv.ParseInt(given, 10, 64)
+	if err != nil || n < 1 || n > most {
+		return 0, NewProblem(BadRequest, "%s is %s: want a number from 1 to %d", what, oneline.Of(given), most)
+	}
+	return n, nil
+}
 
 // read decodes the request: one document, with the members of its type alone, each once.
 func (c *Call) read(into any, limit int64) error {
@@ -217,7 +241,9 @@ func (e *Endpoints) answer(c *Call, one Endpoint, token string) {
 		e.epochs(c)
 		return
 	}
-	ctx, cancel := context.WithTimeout(e.WithToken(context.WithoutCancel(c.r.Context()), token), cmp.Or(one.Within, 10*time.Second))
+	within := cmp.Or(one.Within, 10*time.Second)
+	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(within + 10*time.Second)) // else the connection's
+	ctx, cancel := context.WithTimeout(e.WithToken(context.WithoutCancel(c.r.Context()), token), within)
 	defer cancel()
 	document, err := one.serve(ctx, c)
 	if err != nil {

@@ -47,6 +47,14 @@ func schemaOf(t reflect.Type) *jsonschema.Schema {
 // schemas are those of the types of all endpoints, by name.
 type schemas map[string]json.RawMessage
 
+// nameOf is the name of a type's schema: the type's, but where two packages have one.
+func nameOf(t reflect.Type) string {
+	if t == reflect.TypeFor[phases.Status]() {
+		return "MigrationStatus"
+	}
+	return t.Name()
+}
+
 // schemasOf are those of endpoints, and of Problem. A request has no other members; an answer may get more.
 func schemasOf(list []Endpoint) (schemas, error) {
 	s := schemas{}
@@ -76,8 +84,20 @@ func schemasOf(list []Endpoint) (schemas, error) {
 
 // add adds a type with those that it is made of.
 func (s schemas) add(t reflect.Type, more bool) error {
-	r := &jsonschema.Reflector{Anonymous: true, Mapper: schemaOf, AllowAdditionalProperties: more}
-	for name, one := range r.ReflectFromType(t).Definitions {
+	named, twice := map[string]reflect.Type{}, ""
+	r := &jsonschema.Reflector{Anonymous: true, Mapper: schemaOf, AllowAdditionalProperties: more, Namer: func(t reflect.Type) string {
+		name := nameOf(t)
+		if other, taken := named[name]; taken && other != t && name != "" {
+			twice = fmt.Sprintf("%s and %s", other, t)
+		}
+		named[name] = t
+		return name
+	}}
+	defined := r.ReflectFromType(t).Definitions
+	if twice != "" {
+		return fmt.Errorf("two types of the HTTP API have one name: %s", twice)
+	}
+	for name, one := range defined {
 		one.Version = ""
 		describeRoute(name, one)
 		text, err := json.Marshal(one)
@@ -94,7 +114,7 @@ func (s schemas) add(t reflect.Type, more bool) error {
 }
 
 func ref(t reflect.Type) map[string]string {
-	return map[string]string{"$ref": "#/components/schemas/" + t.Name()}
+	return map[string]string{"$ref": "#/components/schemas/" + nameOf(t)}
 }
 
 // describeRoute describes the members of a type that is an application's too.
@@ -133,6 +153,7 @@ var aParameter = regexp.MustCompile(`\{([a-z]+)\}`)
 var parameters = map[string]string{
 	"migration": "the migration's name",
 	"id":        "the lease's ID, as Join returned it",
+	"run":       "the run's number",
 	"key":       "the record's key: its bytes as base64url without padding; the empty key is =",
 }
 
@@ -155,6 +176,9 @@ func Document(list []Endpoint) ([]byte, error) {
 				return nil, fmt.Errorf("the parameter %s of %s is not described", m[1], e.ID)
 			}
 			in = append(in, map[string]any{"name": m[1], "in": "path", "required": true, "description": about, "schema": map[string]string{"type": "string"}})
+		}
+		for _, q := range e.Queries {
+			in = append(in, map[string]any{"name": q.Name, "in": "query", "description": q.About, "schema": map[string]any{"type": "integer", "minimum": 1, "default": q.Default}})
 		}
 		if len(in) > 0 {
 			o["parameters"] = in
@@ -223,6 +247,8 @@ func (e Endpoint) describe() string {
 		parts = append(parts, "**Needs** a grant of the kind application, or operator, for the migration.")
 	case NeedsViewer:
 		parts = append(parts, "**Needs** a grant of the kind viewer, operator or decider for the migration.")
+	case NeedsDecider:
+		parts = append(parts, "**Needs** a grant of the kind decider, or operator, for the migration.")
 	default:
 		parts = append(parts, "**Needs** a grant of the kind "+string(e.Needs)+" for the migration.")
 	}
@@ -248,12 +274,15 @@ func Reference(list []Endpoint) (string, error) {
 			fmt.Fprintf(&out, "## %s\n\n", group)
 		}
 		fmt.Fprintf(&out, "### %s\n\n`%s %s`\n\n%s. %s\n\n", e.ID, e.Method, Base+e.Path, e.Summary, e.describe())
+		for _, q := range e.Queries {
+			fmt.Fprintf(&out, "Query: `%s`, %s; %d without it\n\n", q.Name, q.About, q.Default)
+		}
 		for _, part := range []struct {
 			what string
 			of   reflect.Type
 		}{{"Request", e.request}, {"Answer", e.answer}} {
 			if part.of != nil {
-				fmt.Fprintf(&out, "%s: [%s](#%s)\n\n", part.what, part.of.Name(), strings.ToLower(part.of.Name()))
+				fmt.Fprintf(&out, "%s: [%s](#%s)\n\n", part.what, nameOf(part.of), strings.ToLower(nameOf(part.of)))
 			}
 		}
 		if len(e.Errors) > 0 {

@@ -21,6 +21,8 @@ type Problem struct {
 	Try    string    `json:"try,omitempty" jsonschema_description:"what to do about it"`
 	Live   *Conflict `json:"conflict,omitempty" jsonschema_description:"of route-conflict: the route that an instance may still be on"`
 
+	Gates []phases.GateResult `json:"gates,omitempty" jsonschema_description:"of gates-closed: all gates of the step, also those that are open"`
+
 	retry time.Duration
 }
 
@@ -46,6 +48,7 @@ const (
 	NoGrant          Code = "no-grant"
 	NoSuchEndpoint   Code = "no-such-endpoint"
 	UnknownMigration Code = "unknown-migration"
+	UnknownRun       Code = "unknown-run"
 	BadMethod        Code = "method-not-allowed"
 	LeaseLost        Code = "lease-lost"
 	LeaseTaken       Code = "lease-taken"
@@ -54,6 +57,8 @@ const (
 	RouteConflict    Code = "route-conflict"
 	TargetLost       Code = "target-lost"
 	NotInState       Code = "not-in-this-state"
+	GatesClosed      Code = "gates-closed"
+	NotYet           Code = "not-yet"
 	TooMany          Code = codeTooMany
 	NotReady         Code = codeNotReady
 	StateUnreachable Code = "state-unreachable"
@@ -74,6 +79,7 @@ var codes = []struct {
 	{NoGrant, http.StatusForbidden, "The token's role has no grant of the kind that the operation needs."},
 	{NoSuchEndpoint, http.StatusNotFound, "There is no such path."},
 	{UnknownMigration, http.StatusNotFound, "There is no migration of this name."},
+	{UnknownRun, http.StatusNotFound, "The migration has no run of this number."},
 	{BadMethod, http.StatusMethodNotAllowed, "The path has other methods: see the header `Allow`."},
 	{LeaseLost, http.StatusConflict, "The lease has expired, has ended, or is another role's: join again."},
 	{LeaseTaken, http.StatusConflict, "The lease's ID was another lease's: name a new one."},
@@ -82,6 +88,8 @@ var codes = []struct {
 	{RouteConflict, http.StatusConflict, "An instance may be on a route that excludes the one asked for. `conflict` has both."},
 	{TargetLost, http.StatusConflict, "The target has lost data: the write must not be made."},
 	{NotInState, http.StatusConflict, "The migration's state does not allow it now."},
+	{GatesClosed, http.StatusConflict, "Gates of the step are closed: nothing was changed. `gates` has all of them."},
+	{NotYet, http.StatusConflict, "It may succeed later, or after a look at where the migration is now: `detail` says why. A command's exit code would be 8."},
 	{BodyTooLarge, http.StatusRequestEntityTooLarge, "The body is longer than the operation takes."},
 	{BadMediaType, http.StatusUnsupportedMediaType, "The body's Content-Type is not application/json."},
 	{TooMany, http.StatusTooManyRequests, "Too many requests of one token, or without one. `Retry-After` has the seconds to wait."},

@@ -150,6 +150,12 @@ func (s *Store) ForTokens(ctx context.Context) (*Store, error) {
 	return &Store{pool: pool, standby: s.standby, readOnly: s.readOnly, schema: s.schema}, nil
 }
 
+// May reports whether the role of the session, or of the token of the context, has a grant of the kind for the migration.
+func (s *Store) May(ctx context.Context, kind Kind, migration string) (may bool, err error) {
+	err = s.pool.QueryRow(ctx, `SELECT migrator.may($1, $2)`, string(kind), migration).Scan(&may)
+	return may, statedb.Explain(err)
+}
+
 // Bearer is a valid token, for a server that looks its callers up.
 type Bearer struct {
 	ID         int64

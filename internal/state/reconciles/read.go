@@ -64,8 +64,11 @@ func (r *Runs) Run(ctx context.Context, id int64) (reconcile.Run, error) {
 	return run, statedb.Explain(err)
 }
 
+// ErrUnknownRun refuses the number of a run that there is not.
+var ErrUnknownRun = errors.New("there is no reconcile run of this number")
+
 func noRun(migration string, id int64) error {
-	return hint.Errorf(hint.Hint{Do: hint.ReconcileList}, "%s has no reconcile run %d", migration, id)
+	return hint.Errorf(hint.Hint{Do: hint.ReconcileList}, "%w: %s has no run %d", ErrUnknownRun, migration, id)
 }
 
 // Findings returns up to limit findings of a run, in the order they were made.
