@@ -59,7 +59,7 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[reconcile.Side](): "side", reflect.TypeFor[reconcile.ExplainedField](): "explained field",
 		reflect.TypeFor[record.Difference](): "field difference", reflect.TypeFor[reconcile.JournaledKey](): "journaled key",
 		reflect.TypeFor[reconcile.PastFinding](): "past finding", reflect.TypeFor[reconcile.Coverage](): "coverage",
-		reflect.TypeFor[app.ListedRun]():      "listed run",
+		reflect.TypeFor[app.ListedRun]():  "listed run",
 		reflect.TypeFor[runbook.Detail](): "runbook detail", reflect.TypeFor[phases.VerificationResult](): "newest verification",
 		reflect.TypeFor[runbooks.Run](): "runbook run", reflect.TypeFor[runbook.Record](): "runbook step",
 		reflect.TypeFor[app.RunbookVerdict](): "runbook verdict", reflect.TypeFor[app.RunbookView](): "runbook view",

@@ -304,4 +304,3 @@ func (f *Fleet) Columns(ctx context.Context) (applied, former *record.Schema, er
 	former, err = read(d.Former)
 	return applied, former, err
 }
-

@@ -22,7 +22,7 @@ const products = "products"
 
 // client is a caller with a token.
 type client struct {
-	t          *testing.T
+	t          testing.TB
 	url, token string
 }
 
@@ -75,7 +75,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-func open(t *testing.T) (*apitest.Server, *client) {
+func open(t testing.TB) (*apitest.Server, *client) {
 	t.Helper()
 	url := statetest.URL(t)
 	owner, err := state.Open(t.Context(), url)

@@ -54,7 +54,7 @@ func (d *Daemon) handler(ctx context.Context, directory *server.Directory, shown
 		closeAPI = calls.Close
 		operations := &api.API{State: calls, Try: d.API.Try, File: d.file}
 		served.Endpoints = &server.Endpoints{
-			Directory: directory, List: operations.List(), Rate: d.API.Rate,
+			Directory: directory, List: operations.List(), Rate: d.API.Rate, Most: int(calls.Pool().Config().MaxConns),
 			WithToken: statedb.WithToken, Explain: operations.Explain, Log: d.Log,
 		}
 	}

@@ -177,6 +177,9 @@ type Endpoints struct {
 
 	List []Endpoint
 	Rate int // requests of one token in a second; 0: 2000
+	// Most operations are done at once, and others wait for their turn: as many as there are connections to the state.
+	// Without it a daemon that is behind would do what clients have given up on. 0: 16.
+	Most int
 	// WithToken makes ctx one of the token: what is done under it is done with the token's rights.
 	WithToken func(ctx context.Context, token string) context.Context
 	// Explain makes a problem of an error that is none. One of status 500 or more is logged.
@@ -185,7 +188,11 @@ type Endpoints struct {
 	Log       *slog.Logger  // nil: discarded
 
 	guard *guard
+	turns chan struct{}
 }
+
+// turnWithin is how long an operation waits for its turn.
+const turnWithin = 5 * time.Second
 
 // rateOfAPI lets one token's fleet of some thousand instances renew its leases.
 const rateOfAPI = 2000
@@ -193,6 +200,7 @@ const rateOfAPI = 2000
 // Register adds the paths of all endpoints, and that of their OpenAPI document.
 func (e *Endpoints) Register(mux *http.ServeMux) {
 	e.Log, e.Heartbeat = logs.OrDiscard(e.Log), cmp.Or(e.Heartbeat, 5*time.Second)
+	e.turns = make(chan struct{}, cmp.Or(e.Most, 16))
 	e.guard = newGuard(&guard{
 		Directory: e.Directory, rate: cmp.Or(e.Rate, rateOfAPI),
 		fail: func(w http.ResponseWriter, _ int, code, details string) {
@@ -242,6 +250,19 @@ func (e *Endpoints) answer(c *Call, one Endpoint, token string) {
 		return
 	}
 	within := cmp.Or(one.Within, 10*time.Second)
+	if within <= time.Minute { // a longer one waits for other things than the state
+		late := time.NewTimer(turnWithin)
+		defer late.Stop()
+		select {
+		case e.turns <- struct{}{}:
+			defer func() { <-e.turns }()
+		case <-c.r.Context().Done(): // the client is gone
+			return
+		case <-late.C:
+			NewProblem(Overloaded, "the daemon is busy with other requests: nothing was done").write(c.w)
+			return
+		}
+	}
 	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(within + 10*time.Second)) // else the connection's
 	ctx, cancel := context.WithTimeout(e.WithToken(context.WithoutCancel(c.r.Context()), token), within)
 	defer cancel()

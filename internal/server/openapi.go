@@ -133,13 +133,13 @@ func describeRoute(name string, s *jsonschema.Schema) {
 }
 
 // always are the codes that every endpoint may answer with.
-var always = []Code{BadToken, BadOrigin, NoGrant, UnknownMigration, TooMany, Internal, Misconfigured, NotReady, StateUnreachable}
+var always = []Code{BadToken, BadOrigin, NoGrant, UnknownMigration, TooMany, Internal, Misconfigured, NotReady, Overloaded, StateUnreachable}
 
 // problems are all codes of an endpoint.
 func (e Endpoint) problems() []Code {
 	all := append(slices.Clone(e.Errors), always...)
 	if e.stream {
-		all = slices.DeleteFunc(all, func(c Code) bool { return c == NoGrant || c == Internal || c == Misconfigured })
+		all = slices.DeleteFunc(all, func(c Code) bool { return c == NoGrant || c == Internal || c == Misconfigured || c == Overloaded })
 	}
 	if e.request != nil {
 		all = append(all, BadJSON, BadRequest, BodyTooLarge, BadMediaType)

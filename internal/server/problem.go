@@ -62,6 +62,7 @@ const (
 	TooMany          Code = codeTooMany
 	NotReady         Code = codeNotReady
 	StateUnreachable Code = "state-unreachable"
+	Overloaded       Code = "overloaded"
 	Misconfigured    Code = "server-misconfigured"
 	Internal         Code = "internal"
 )
@@ -96,6 +97,7 @@ var codes = []struct {
 	{Internal, http.StatusInternalServerError, "The operation failed; the daemon's log has the error."},
 	{Misconfigured, http.StatusInternalServerError, "The daemon's own role lacks a grant; its log has the error."},
 	{NotReady, http.StatusServiceUnavailable, "The daemon has just started, and has not read the tokens yet."},
+	{Overloaded, http.StatusServiceUnavailable, "The daemon has more requests than it can do: nothing was done. Repeat it, at another daemon or after `Retry-After`."},
 	{StateUnreachable, http.StatusServiceUnavailable, "The state database does not answer: it is unknown whether the operation took effect. Repeat it, at another daemon or after `Retry-After`."},
 }
 

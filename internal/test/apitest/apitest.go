@@ -54,7 +54,7 @@ func (s *Server) Start() {
 	operations := &api.API{State: calls}
 	mux := http.NewServeMux()
 	(&server.Endpoints{
-		Directory: directory, List: operations.List(), WithToken: statedb.WithToken, Explain: operations.Explain, Rate: 100_000,
+		Directory: directory, List: operations.List(), WithToken: statedb.WithToken, Explain: operations.Explain, Rate: 100_000, Most: int(calls.Pool().Config().MaxConns),
 	}).Register(mux)
 	listening := httptest.NewServer(mux)
 	s.URL = listening.URL
