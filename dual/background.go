@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/stranglerfig/migrator/dual/telemetry"
 	"github.com/stranglerfig/migrator/internal/failpoint"
 )
 
@@ -11,6 +12,7 @@ import (
 // target or the journal has the change.
 type backgroundWrite[K comparable, V any] struct {
 	w        *Writer[K, V]
+	ctx      context.Context // the write's values, without its end; nil without OnOperation
 	pin      pin
 	change   Change[K, V]
 	notAfter time.Time
@@ -18,7 +20,7 @@ type backgroundWrite[K comparable, V any] struct {
 
 // later queues the changes of a write that is acknowledged as soon as legacy has it.
 // Changes that find no room in the queue, or no time of the target's clock, go to the journal.
-func (w *Writer[K, V]) later(p *pin, changes []Change[K, V], notAfter time.Time, clockErr error) error {
+func (w *Writer[K, V]) later(ctx context.Context, p *pin, changes []Change[K, V], notAfter time.Time, clockErr error) error {
 	if clockErr != nil {
 		entries, _ := w.journalEntries(changes, clockErr)
 		return w.journalLater(p, entries, clockErr)
@@ -27,8 +29,14 @@ func (w *Writer[K, V]) later(p *pin, changes []Change[K, V], notAfter time.Time,
 		// [drain-queue]: the queued change pins the route itself, since the caller's pin ends with
 		// the acknowledgment. [not-after-fixed]: it keeps the time of its write, however long it
 		// waits here.
-		b := &backgroundWrite[K, V]{w: w, pin: p.outlive(true), change: c, notAfter: notAfter}
+		b := &backgroundWrite[K, V]{w: w, change: c, notAfter: notAfter}
+		if p.h.onOperation == nil {
+			b.pin = p.extend()
+		} else {
+			b.pin, b.ctx = p.outlive(context.WithoutCancel(ctx), telemetry.Write, telemetry.Shadow)
+		}
 		if !w.i.queue.add(b, p.h.writing.Queue) {
+			b.pin.resolve(telemetry.Dropped, errQueueFull)
 			b.pin.release()
 			// [overflow-journaled]: the write is acknowledged, so a change that is dropped here
 			// would be missing in the target, and no repair would know of it.
@@ -71,9 +79,14 @@ func (b *backgroundWrite[K, V]) do(ctx context.Context) {
 	defer b.pin.release()
 	failpoint.Here("dual.queue.taken")
 	changes := []Change[K, V]{b.change}
+	within := ctx
+	if b.ctx != nil {
+		within = b.pin.attempt(b.ctx, writeBehind)
+	}
 	began := watch()
-	entries, cause := b.w.applyAll(ctx, b.pin.h, changes, b.notAfter, nil)
-	b.pin.h.observed.beside(ctx, writeBehind, cause, began)
+	entries, cause := b.w.applyAll(within, b.pin.h, changes, b.notAfter, nil)
+	b.pin.beside(ctx, writeBehind, cause, began)
+	b.pin.resolve(outcomes[classify(ctx, cause)], cause)
 	failpoint.Here("dual.queue.applied")
 	if len(entries) == 0 {
 		return

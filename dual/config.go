@@ -84,11 +84,13 @@ type Config struct {
 	// Keys announce. Set it in tests: legacy and the target have the write all the same.
 	Strict bool
 	// OnOperation, for traces and tests, is called when an operation has pinned its
-	// route. The function that it returns, if not nil, is called when that pin is
-	// released, and until then no later epoch is acknowledged. Both run on the
-	// operation's path and are called from many goroutines. A change that waits for the
+	// route, and for each attempt on a store within it. The function that it returns, if not nil, is
+	// called with the result: of an operation when its pin is released, and until then no later
+	// epoch is acknowledged. The context that it returns, if not nil, must be made from the one that it
+	// got: attempts, stores and what the operation leaves to the background get it. Both
+	// functions run on the operation's path and are called from many goroutines. A change that waits for the
 	// journal pins its route too, but touches no store and is not passed to OnOperation.
-	OnOperation func(Operation) func()
+	OnOperation func(ctx context.Context, o Operation) (context.Context, func(Result))
 	// Clock reads a clock that also runs while the machine is suspended; for tests.
 	Clock func() time.Duration
 }

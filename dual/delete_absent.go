@@ -3,6 +3,8 @@ package dual
 import (
 	"context"
 	"time"
+
+	"github.com/stranglerfig/migrator/dual/telemetry"
 )
 
 // deleteAbsent completes a delete of a key that legacy does not have. The target may
@@ -14,33 +16,40 @@ import (
 func (w *Writer[K, V]) deleteAbsent(ctx context.Context, p *pin, o *operation[K, V], notAfter time.Time, clockErr error, committed stopwatch) (moved bool, err error) {
 	until := time.Now().Add(p.h.writing.Deadline)
 	cause := clockErr
+	within := p.attempt(ctx, writeTarget)
 	for attempt := 0; clockErr == nil; attempt++ {
 		var seen Versioned[V]
 		// [repair-target-first]: the target's version is read before legacy is asked again. The
 		// other way round, a record that was inserted in between would be removed.
-		if seen, cause = w.readTarget(ctx, o.key); cause == nil {
+		if seen, cause = w.readTarget(within, o.key); cause == nil {
 			// [delete-absent]: acknowledged only when the target is known to lack the record.
 			if !seen.Found {
 				p.h.observed.count(writeLegacy, wasOK, 1)
+				p.uncounted(telemetry.OK, nil)
 				return false, nil
 			}
 			// Legacy's delete runs again: it finds nothing, or a record that was written meanwhile,
 			// which it then deletes at a version of its own.
-			changes, err := o.run(ctx)
+			p.uncounted(telemetry.OK, nil)
+			changes, err := o.run(p.attempt(ctx, writeLegacy))
 			switch {
 			case err != nil && w.fenced(err):
+				p.uncounted("", err)
 				return true, err
 			case err != nil:
 				p.observe(ctx, writeLegacy, err, committed)
 				w.journalUnknownOutcome(p, o, err)
 				return false, err
 			case len(changes) > 0: // written meanwhile
+				p.uncounted(telemetry.OK, nil)
 				return false, w.follow(ctx, p, changes, notAfter, nil, committed)
 			}
+			p.uncounted(telemetry.OK, nil)
+			within = p.attempt(ctx, writeTarget)
 			// [repair-unchanged], [not-after-fixed]: the tombstone takes the version that was read
 			// and replaces that one only: a record that was inserted since then stays.
 			gone := Change[K, V]{Key: o.key, Deleted: true, Version: seen.Version}
-			if cause = w.try(ctx, gone, ApplyOptions{NotAfter: notAfter, IfVersion: &seen.Version}, &retryBudget{until: until}, attempt > 0); cause == nil {
+			if cause = w.try(within, gone, ApplyOptions{NotAfter: notAfter, IfVersion: &seen.Version}, &retryBudget{until: until}, attempt > 0); cause == nil {
 				p.wroteBoth(1, committed)
 				return false, nil
 			}

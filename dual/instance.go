@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/stranglerfig/migrator/dual/telemetry"
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -182,11 +183,13 @@ func (i *Instance) noteOther(g *Grant) {
 
 // swap makes h the route of all operations that begin from now on.
 func (i *Instance) swap(h *pinnedRoute) {
+	rolledBack := announceRollback(i.pinned.Load(), h)
 	i.mu.Lock()
 	// [pinned-route]: one atomic pointer to an immutable route: an operation has the old one or the
 	// new one, never parts of both.
 	old := i.pinned.Swap(h)
 	if old != nil {
+		old.rolledBack = rolledBack
 		i.retired = append(i.retired, old)
 		if h.route.ReadsTarget() && !old.route.ReadsTarget() {
 			// What failed before reads came from the target must not take them back.
@@ -209,6 +212,16 @@ func (i *Instance) swap(h *pinnedRoute) {
 
 // reached is the epoch that the instance has reached with all its operations.
 func (i *Instance) reached() int64 {
+	epoch, rolledBack := i.drain()
+	for _, end := range rolledBack {
+		end(Result{Outcome: telemetry.OK})
+	}
+	return epoch
+}
+
+// drain retires the routes that have drained. It returns the epoch that the instance has reached,
+// and the ends of rollbacks that have been followed.
+func (i *Instance) drain() (epoch int64, rolledBack []func(Result)) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	// [drain-reads], [drain-writes], [drain-queue]: oldest first. An epoch is reached only when no
@@ -218,13 +231,16 @@ func (i *Instance) reached() int64 {
 		i.retired = i.retired[1:]
 		i.past.add(h)
 		i.over = append(i.over, h)
+		if h.rolledBack != nil {
+			rolledBack = append(rolledBack, h.rolledBack)
+		}
 	}
 	if len(i.retired) > 0 {
 		// The oldest route with operations: a later one may have drained already, but the fleet must
 		// continue to count this one as live.
-		return i.retired[0].route.Epoch
+		return i.retired[0].route.Epoch, rolledBack
 	}
-	return i.pinned.Load().route.Epoch
+	return i.pinned.Load().route.Epoch, rolledBack
 }
 
 // wakeUp makes Run check whether there is something to do.

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/stranglerfig/migrator/dual/telemetry"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -34,7 +35,7 @@ type pinnedRoute struct {
 	cancel context.CancelFunc
 
 	instance    *Instance
-	onOperation func(Operation) func() // Config.OnOperation
+	onOperation hook // Config.OnOperation; nil: none
 	mask        uintptr
 	shards      []shard
 	// Operations that began while the route was being replaced and then began again under the
@@ -49,7 +50,8 @@ type pinnedRoute struct {
 	// Counts in windows so far; guarded by the windows' lock.
 	reported                  [seriesCount]uint64
 	windowReads, windowWrites uint64
-	seen                      bool // had drained when its counts were last collected; guarded by the instance's lock
+	seen                      bool         // had drained when its counts were last collected; guarded by the instance's lock
+	rolledBack                func(Result) // of a rollback from this route, once it has drained; guarded by the instance's lock
 }
 
 // shard is a part of a route's counters. Its own cache lines keep goroutines on
@@ -115,9 +117,10 @@ type pin struct {
 	s    *shard
 	slot slot   // where release counts it
 	nth  uint64 // of its shard's reads or writes
-	end  func() // of Config.OnOperation
 	// timed is decided before the operation does anything.
-	timed bool
+	timed     bool
+	watched   bool       // timed or announced: it takes the long way
+	announced *announced // nil: without OnOperation
 }
 
 // shardOf chooses a shard by the goroutine's stack: the same goroutine mostly gets the
@@ -140,14 +143,12 @@ func (i *Instance) pinRead(p *pin) {
 		if i.pinned.Load() == h { // else it may have been found drained before this read was counted
 			p.h, p.s, p.slot = h, s, slotSlowPath
 			p.timed = p.nth&i.reads.skip.Load() == 0
-			break
+			p.watched = p.timed || h.onOperation != nil
+			return
 		}
 		h.abortedReads.Add(1)
 		s.over[slotSlowPath].Add(1)
 		i.wakeUp()
-	}
-	if p.timed || p.h.onOperation != nil {
-		p.start(&i.reads, false)
 	}
 }
 
@@ -160,23 +161,12 @@ func (i *Instance) pinWrite(p *pin) {
 		if i.pinned.Load() == h {
 			p.h, p.s, p.slot = h, s, slotSlowPath
 			p.timed = p.nth&i.writes.skip.Load() == 0
-			break
+			p.watched = p.timed || h.onOperation != nil
+			return
 		}
 		h.abortedWrites.Add(1)
 		s.over[slotSlowPath].Add(1)
 		i.wakeUp()
-	}
-	if p.timed || p.h.onOperation != nil {
-		p.start(&i.writes, true)
-	}
-}
-
-func (p *pin) start(of *sampling, write bool) {
-	if p.timed {
-		of.timed()
-	}
-	if p.h.onOperation != nil {
-		p.announce(write, false)
 	}
 }
 
@@ -189,22 +179,36 @@ func (p *pin) extend() pin {
 	return pin{h: p.h, s: p.s, slot: slotSlowPath}
 }
 
-// outlive is extend for work on the application's stores, of which OnOperation is notified.
-func (p *pin) outlive(write bool) pin {
+// outlive is extend for work on the application's stores, of which OnOperation is notified. It
+// returns that work's context. ctx must not end with the caller's.
+func (p *pin) outlive(ctx context.Context, kind telemetry.Operation, role telemetry.Role) (pin, context.Context) {
 	own := p.extend()
-	if own.h.onOperation != nil {
-		own.announce(write, true)
+	if own.h.onOperation == nil {
+		return own, ctx
 	}
-	return own
+	announced := false
+	defer func() {
+		if !announced { // it has panicked: no other code has the pin yet
+			own.release()
+		}
+	}()
+	own.watched = true
+	ctx = own.announce(ctx, Operation{Kind: kind, Role: role, Background: true})
+	announced = true
+	return own, ctx
 }
 
-// release ends the operation; releasing twice does nothing.
-func (p *pin) release() {
+// release ends work whose result was set by resolve, or that has none; releasing twice does
+// nothing.
+func (p *pin) release() { p.finish(nil) }
+
+// finish ends the operation with the error that its caller gets.
+func (p *pin) finish(err *error) {
 	if p.s == nil {
 		return
 	}
-	if p.end != nil {
-		p.conclude()
+	if p.announced != nil {
+		p.conclude(err)
 		return
 	}
 	// Last: from here on the epoch may be acknowledged without this operation.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/stranglerfig/migrator/dual/telemetry"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 )
@@ -123,12 +124,16 @@ func (r *Reader[K, V]) Get(ctx context.Context, key K) (value V, found bool, err
 	var p pin
 	// [pinned-route], [drain-reads]: one route for the whole read, pinned until it is answered.
 	r.i.pinRead(&p)
-	defer p.release()
+	defer p.finish(&err)
+	if p.watched {
+		ctx = p.start(ctx, &r.i.reads, telemetry.Read)
+		err = errPanicked // replaced by whatever is returned
+	}
 	switch p.h.reads {
 	case phases.ReadsLegacy:
 		if !p.h.shadow {
-			began := p.watch()
-			value, found, err = r.set.Legacy(ctx, key)
+			within, began := p.begin(ctx, readLegacy)
+			value, found, err = r.set.Legacy(within, key)
 			p.answered(ctx, readLegacy, err, began)
 			return value, found, err
 		}
@@ -151,8 +156,8 @@ func (r *Reader[K, V]) Get(ctx context.Context, key K) (value V, found bool, err
 
 func (r *Reader[K, V]) legacyShadowed(ctx context.Context, p *pin, key K, share phases.Percent) (V, bool, error) {
 	shadow := p.sampled(share)
-	began := p.watch()
-	value, found, err := r.set.Legacy(ctx, key)
+	within, began := p.begin(ctx, readLegacy)
+	value, found, err := r.set.Legacy(within, key)
 	p.answered(ctx, readLegacy, err, began)
 	if shadow && err == nil {
 		r.shadow(ctx, p, key, comparison[V]{legacy: r.clone(value), inLegacy: found, hasLegacy: true})
@@ -162,20 +167,21 @@ func (r *Reader[K, V]) legacyShadowed(ctx context.Context, p *pin, key K, share 
 
 // fromTargetAlone answers where legacy is fenced.
 func (r *Reader[K, V]) fromTargetAlone(ctx context.Context, p *pin, key K) (value V, found bool, err error) {
-	began := p.watch()
-	entry, err := r.set.Target.Get(ctx, key)
+	within, began := p.begin(ctx, readTarget)
+	entry, err := r.set.Target.Get(within, key)
 	// [fenced-no-fallback]: legacy lacks the writes since its fence; an error is the right answer.
 	if err != nil || !entry.missed() || !p.h.missAsksLegacy {
 		p.answered(ctx, readTarget, err, began)
 		return entry.Value, entry.Found, err
 	}
 	p.h.observed.count(readTarget, wasOK, 1)
+	p.uncounted(telemetry.OK, nil)
 	r.i.count.misses.Add(1)
 	// [miss-fenced]: a record that was deleted has a tombstone, in retain for good. So legacy's
 	// record is older than one that the target has lost, and neither "not found" nor legacy's
 	// record is an answer.
-	began = p.watch()
-	value, found, err = r.set.Legacy(ctx, key)
+	within, began = p.begin(ctx, readMissed)
+	value, found, err = r.set.Legacy(within, key)
 	p.observe(ctx, readMissed, err, began)
 	switch {
 	case err != nil:
@@ -190,12 +196,12 @@ func (r *Reader[K, V]) fromTargetAlone(ctx context.Context, p *pin, key K) (valu
 // askTarget reads the target through its breaker, and times it. It counts a failure; the
 // caller counts a success.
 func (r *Reader[K, V]) askTarget(ctx context.Context, p *pin, key K) (entry Versioned[V], err error) {
-	began := p.watch()
-	entry, err = r.get(ctx, key)
+	within, began := p.begin(ctx, readTarget)
+	entry, err = r.get(ctx, within, key)
 	if err != nil {
 		p.observe(ctx, readTarget, err, began)
 	} else {
-		p.lap(readTarget, wasOK, began)
+		p.lap(readTarget, wasOK, nil, began)
 	}
 	return entry, err
 }
@@ -251,8 +257,8 @@ func (r *Reader[K, V]) fromTarget(ctx context.Context, p *pin, key K) (value V, 
 
 // fallback answers from legacy where the route names the target.
 func (r *Reader[K, V]) fallback(ctx context.Context, p *pin, key K, why kind) (V, bool, error) {
-	began := p.watch()
-	value, found, err := r.set.Legacy(ctx, key)
+	within, began := p.begin(ctx, why)
+	value, found, err := r.set.Legacy(within, key)
 	p.observe(ctx, why, err, began)
 	return value, found, err
 }
@@ -262,9 +268,9 @@ func (r *Reader[K, V]) fallback(ctx context.Context, p *pin, key K, why kind) (V
 func (r *Reader[K, V]) missed(ctx context.Context, p *pin, key K, shadow bool) (V, bool, error) {
 	p.h.observed.count(readTarget, wasOK, 1)
 	r.i.count.misses.Add(1)
-	began := p.watch()
+	within, began := p.begin(ctx, readMissed)
 	// [miss-asks-legacy]: its error is the answer too: "not found" may be wrong.
-	value, found, err := r.set.Legacy(ctx, key)
+	value, found, err := r.set.Legacy(within, key)
 	p.observe(ctx, readMissed, err, began)
 	switch {
 	case err != nil:
@@ -281,16 +287,16 @@ func (r *Reader[K, V]) suspect(ctx context.Context, p *pin, key K, value V) {
 	r.shadow(ctx, p, key, comparison[V]{legacy: r.clone(value), inLegacy: true, hasLegacy: true, hasTarget: true, afterMiss: true})
 }
 
-// get reads the target through the breaker.
-func (r *Reader[K, V]) get(ctx context.Context, key K) (entry Versioned[V], err error) {
+// get reads the target through the breaker. ctx is the caller's, within the attempt's.
+func (r *Reader[K, V]) get(ctx, within context.Context, key K) (entry Versioned[V], err error) {
 	passed, ok := r.guard.allow()
 	if !ok {
 		return entry, errBreakerOpen
 	}
-	bounded := ctx
+	bounded := within
 	if r.set.TargetTimeout > 0 {
 		var cancel context.CancelFunc
-		bounded, cancel = context.WithTimeout(ctx, r.set.TargetTimeout)
+		bounded, cancel = context.WithTimeout(within, r.set.TargetTimeout)
 		defer cancel()
 	}
 	entry, err = r.set.Target.Get(bounded, key)

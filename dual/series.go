@@ -151,10 +151,11 @@ func (s *observed) time(k kind, o outcomeOf, took time.Duration) {
 }
 
 // beside counts and times an attempt that is made beside the caller's operation.
-func (s *observed) beside(ctx context.Context, k kind, err error, began stopwatch) {
-	result := classify(ctx, err)
+func (s *observed) beside(ctx context.Context, k kind, err error, began stopwatch) (result outcomeOf, took time.Duration) {
+	result, took = classify(ctx, err), watch().since(began)
 	s.count(k, result, 1)
-	s.time(k, result, watch().since(began))
+	s.time(k, result, took)
+	return result, took
 }
 
 // stopwatch measures with the monotonic clock alone, half the price of time.Now.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/stranglerfig/migrator/dual/telemetry"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 )
@@ -31,28 +32,32 @@ func (r *Reader[K, V]) shadow(ctx context.Context, p *pin, key K, first comparis
 	}
 	r.i.count.shadows.Add(1)
 	// A shadow read has its own pin: it is counted in the telemetry of that epoch.
-	own := p.outlive(false)
+	role := telemetry.Shadow
+	if first.afterMiss {
+		role = telemetry.Missed
+	}
+	own, ctx := p.outlive(context.WithoutCancel(ctx), telemetry.Comparison, role)
 	go func() {
 		defer own.release()
 		defer r.shadows.Add(-1)
 		defer func() {
 			if p := recover(); p != nil {
 				r.i.count.shadowsFailed.Add(1)
-				own.h.observed.compared(aborted, first.afterMiss)
+				own.compared(aborted, first.afterMiss, errPanicked)
 				r.i.log.Error("panic in a shadow read", "panic", fmt.Sprint(p))
 			}
 		}()
-		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(own.h.over, cancel)()
-		r.compare(ctx, own.h, key, first)
+		r.compare(ctx, &own, key, first)
 	}()
 }
 
 // compare rechecks a difference several times: a write may not have reached both stores
 // yet. A difference counts when the stores still differ at the last recheck and the target
 // has not changed meanwhile.
-func (r *Reader[K, V]) compare(ctx context.Context, h *pinnedRoute, key K, l comparison[V]) {
+func (r *Reader[K, V]) compare(ctx context.Context, p *pin, key K, l comparison[V]) {
 	c := &r.i.count
 	afterMiss := l.afterMiss
 	moved := false
@@ -61,38 +66,38 @@ func (r *Reader[K, V]) compare(ctx context.Context, h *pinnedRoute, key K, l com
 		if n > 0 {
 			if !pause(ctx, r.set.RecheckPause) {
 				c.shadowsStopped.Add(1)
-				h.observed.compared(aborted, afterMiss)
+				p.compared(aborted, afterMiss, context.Cause(ctx))
 				return
 			}
 			l = comparison[V]{}
 		}
-		if err := r.complete(ctx, h, key, &l); err != nil {
-			r.aborted(ctx, h, afterMiss)
+		if err := r.complete(ctx, p, key, &l); err != nil {
+			r.aborted(ctx, p, afterMiss, err)
 			return
 		}
 		// A target that changed between two reads is behind live writes: lag, which proves no damage.
 		moved = moved || n > 0 && l.target.Version != before
-		m := r.verdict(h, key, &l)
+		m := r.verdict(p.h, key, &l)
 		switch {
 		case m == nil && n == 0:
-			h.observed.compared(agreed, afterMiss)
+			p.compared(agreed, afterMiss, nil)
 			return
 		case m == nil || n >= r.set.RecheckTimes && moved:
-			h.observed.compared(lagged, afterMiss)
+			p.compared(lagged, afterMiss, nil)
 			return
 		case n < r.set.RecheckTimes:
-		case l.inLegacy && l.target.missed() && r.answersFromTarget(h, m.Key):
-			r.confirmLost(ctx, h, key, &l, m, afterMiss)
+		case l.inLegacy && l.target.missed() && r.answersFromTarget(p.h, m.Key):
+			r.confirmLost(ctx, p, key, &l, m, afterMiss)
 			return
 		default:
-			r.report(h, m, mismatched, afterMiss)
+			r.report(p, m, mismatched, afterMiss)
 			return
 		}
 	}
 }
 
-func (r *Reader[K, V]) aborted(ctx context.Context, h *pinnedRoute, afterMiss bool) {
-	h.observed.compared(aborted, afterMiss)
+func (r *Reader[K, V]) aborted(ctx context.Context, p *pin, afterMiss bool, err error) {
+	p.compared(aborted, afterMiss, err)
 	if ctx.Err() != nil {
 		r.i.count.shadowsStopped.Add(1)
 	} else {
@@ -100,8 +105,8 @@ func (r *Reader[K, V]) aborted(ctx context.Context, h *pinnedRoute, afterMiss bo
 	}
 }
 
-func (r *Reader[K, V]) report(h *pinnedRoute, m *Mismatch, v verdictOf, afterMiss bool) {
-	h.observed.compared(v, afterMiss)
+func (r *Reader[K, V]) report(p *pin, m *Mismatch, v verdictOf, afterMiss bool) {
+	p.compared(v, afterMiss, nil)
 	if r.set.OnMismatch != nil {
 		r.set.OnMismatch(*m)
 	}
@@ -115,37 +120,38 @@ func (r *Reader[K, V]) answersFromTarget(h *pinnedRoute, key record.Key) bool {
 // confirmLost decides whether a record that legacy has, and of which the target has not even a
 // version, is lost. A write of it may still be under way or end in the journal, each within
 // the write's deadline. So the second look is later than both.
-func (r *Reader[K, V]) confirmLost(ctx context.Context, h *pinnedRoute, key K, first *comparison[V], m *Mismatch, afterMiss bool) {
-	if !pause(ctx, 2*h.writing.Deadline) {
-		r.aborted(ctx, h, afterMiss)
+func (r *Reader[K, V]) confirmLost(ctx context.Context, p *pin, key K, first *comparison[V], m *Mismatch, afterMiss bool) {
+	if !pause(ctx, 2*p.h.writing.Deadline) {
+		r.aborted(ctx, p, afterMiss, context.Cause(ctx))
 		return
 	}
-	lost, err := r.stillLost(ctx, key, first, m.Key)
+	lost, err := r.stillLost(ctx, p, key, first, m.Key)
 	_, behind, _ := r.i.degraded.missing(m.Key)
 	switch {
 	case behind: // this instance's own write: it is journaled, or still to be
-		h.observed.compared(lagged, afterMiss)
+		p.compared(lagged, afterMiss, nil)
 	case err != nil:
-		r.aborted(ctx, h, afterMiss)
+		r.aborted(ctx, p, afterMiss, err)
 	case lost:
-		r.i.log.Error("the target has lost a record", "key", string(m.Key), "route", h.route.String())
-		r.report(h, m, lostWriteConfirmed, afterMiss)
+		r.i.log.Error("the target has lost a record", "key", string(m.Key), "route", p.h.route.String())
+		r.report(p, m, lostWriteConfirmed, afterMiss)
 	default:
-		h.observed.compared(lagged, afterMiss)
+		p.compared(lagged, afterMiss, nil)
 	}
 }
 
 // stillLost makes the second look. [lost-confirmed]: in this order. A write since the first look
 // changes legacy before the target, and is journaled last; a repair writes the target before it
 // clears the journal, so the target is read once more at the end.
-func (r *Reader[K, V]) stillLost(outer context.Context, key K, first *comparison[V], name record.Key) (bool, error) {
+func (r *Reader[K, V]) stillLost(outer context.Context, p *pin, key K, first *comparison[V], name record.Key) (bool, error) {
 	ctx, cancel := context.WithTimeout(outer, r.set.ShadowTimeout)
 	defer cancel()
-	again, err := r.set.Target.Get(ctx, key)
+	again, err := r.lookAgain(ctx, p, key)
 	if err != nil || !again.missed() {
 		return false, err
 	}
-	value, found, err := r.set.Legacy(ctx, key)
+	value, found, err := r.set.Legacy(p.attempt(ctx, shadowLegacy), key)
+	p.uncounted(outcomes[classify(outer, err)], err)
 	if err != nil || !found || r.differs(first.legacy, value) {
 		return false, err
 	}
@@ -156,8 +162,15 @@ func (r *Reader[K, V]) stillLost(outer context.Context, key K, first *comparison
 	if journaled, err := j.HasJournaled(ctx, name); err != nil || journaled {
 		return false, err
 	}
-	again, err = r.set.Target.Get(ctx, key)
+	again, err = r.lookAgain(ctx, p, key)
 	return err == nil && again.missed(), err
+}
+
+// lookAgain reads the target for a second look, which is not counted.
+func (r *Reader[K, V]) lookAgain(ctx context.Context, p *pin, key K) (Versioned[V], error) {
+	entry, err := r.set.Target.Get(p.attempt(ctx, shadowTarget), key)
+	p.uncounted(outcomes[classify(ctx, err)], err)
+	return entry, err
 }
 
 // verdict returns nil if the stores agree.
@@ -191,20 +204,20 @@ func (r *Reader[K, V]) differs(a, b V) bool {
 }
 
 // complete reads each store that has not been read yet.
-func (r *Reader[K, V]) complete(outer context.Context, h *pinnedRoute, key K, l *comparison[V]) (err error) {
+func (r *Reader[K, V]) complete(outer context.Context, p *pin, key K, l *comparison[V]) (err error) {
 	ctx, cancel := context.WithTimeout(outer, r.set.ShadowTimeout)
 	defer cancel()
 	if !l.hasLegacy {
 		began := watch()
-		l.legacy, l.inLegacy, err = r.set.Legacy(ctx, key)
+		l.legacy, l.inLegacy, err = r.set.Legacy(p.attempt(ctx, shadowLegacy), key)
 		l.hasLegacy = true
-		h.observed.beside(outer, shadowLegacy, err, began)
+		p.beside(outer, shadowLegacy, err, began)
 	}
 	if err == nil && !l.hasTarget {
 		began := watch()
-		l.target, err = r.set.Target.Get(ctx, key)
+		l.target, err = r.set.Target.Get(p.attempt(ctx, shadowTarget), key)
 		l.hasTarget = true
-		h.observed.beside(outer, shadowTarget, err, began)
+		p.beside(outer, shadowTarget, err, began)
 	}
 	return err
 }

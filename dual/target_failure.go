@@ -111,11 +111,32 @@ func (i *Instance) rollbackOnWriteFailure(ctx context.Context, p *pin, entries [
 	if !ok {
 		return i.fail(entries, fmt.Errorf("%w (%w)", cause, errNoEmergencyRollback))
 	}
-	epoch := p.h.route.Epoch
 	// The rollback settles only when this instance has acknowledged it, and this pin would block
 	// that: the write would wait for itself.
+	p.resolve(outcomes[classify(context.Background(), cause)], cause)
 	p.release() // nothing more is done under the route
-	bounded := detach(ctx, p.h.writing.RollbackBudget)
+	ctx, end := announceOwnRollback(ctx, p)
+	err := i.awaitRollback(ctx, r, p.h, entries, cause)
+	end(err)
+	return err
+}
+
+// announceOwnRollback announces the rollback that a write has begun. The write itself has ended:
+// its route is released.
+func announceOwnRollback(ctx context.Context, p *pin) (context.Context, func(error)) {
+	if p.h.onOperation == nil {
+		return ctx, func(error) {}
+	}
+	within, end := p.h.onOperation.call(ctx, Operation{Kind: KindRollback, Route: p.h.route})
+	return within, func(err error) {
+		end(Result{Outcome: outcomes[classify(context.Background(), err)], Err: err})
+	}
+}
+
+// awaitRollback commits the rollback and waits. Nothing of the instance is pinned.
+func (i *Instance) awaitRollback(ctx context.Context, r EmergencyRollback, h *pinnedRoute, entries []JournalEntry, cause error) error {
+	epoch := h.route.Epoch
+	bounded := detach(ctx, h.writing.RollbackBudget)
 	defer bounded.stop()
 	committed, err := false, error(nil)
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
@@ -150,7 +171,7 @@ func (i *Instance) rollbackOnWriteFailure(ctx context.Context, p *pin, entries [
 	// The exception of promise 2, counted: the budget bounds how long a write waits for an instance
 	// that does not respond, and that instance may read the old state until its lease expires.
 	i.count.unsettled.Add(1)
-	i.log.Warn("write acknowledged before the rollback settled", "budget", p.h.writing.RollbackBudget)
+	i.log.Warn("write acknowledged before the rollback settled", "budget", h.writing.RollbackBudget)
 	return nil
 }
 

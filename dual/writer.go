@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/stranglerfig/migrator/dual/telemetry"
 	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
@@ -216,31 +217,36 @@ func (w *Writer[K, V]) once(ctx context.Context, o *operation[K, V]) (h *pinnedR
 	// [pinned-route], [drain-writes]: one route for the whole write, pinned until it is answered.
 	// An epoch is acknowledged only after the last write under an older one.
 	w.i.pinWrite(&p)
-	defer p.release()
+	defer p.finish(&err)
+	if p.watched {
+		ctx = p.start(ctx, &w.i.writes, telemetry.Write)
+		err = errPanicked // replaced by whatever is returned
+	}
 	switch p.h.writes {
 	case phases.WritesLegacy:
 		moved, err = w.legacyAlone(ctx, &p, o)
 	case phases.WritesBackground, phases.WritesBoth:
 		moved, err = w.both(ctx, &p, o)
 	case phases.WritesTarget:
-		began := p.watch()
-		moved, err = w.targetAlone(ctx, p.h, o)
+		within, began := p.begin(ctx, writeTarget)
+		moved, err = w.targetAlone(within, p.h, o)
 		p.wroteAlone(ctx, moved, err, began)
 	case phases.WritesWait:
-		moved = true
+		moved, err = true, nil
 	default:
 		p.h.abortedWrites.Add(1)
 		return p.h, false, ErrLeft
 	}
 	if moved {
 		p.h.abortedWrites.Add(1) // it is counted when it is made
+		p.resolve("", err)
 	}
 	return p.h, moved, err
 }
 
 func (w *Writer[K, V]) legacyAlone(ctx context.Context, p *pin, o *operation[K, V]) (moved bool, err error) {
-	began := p.watch()
-	changes, err := o.alone(ctx)
+	within, began := p.begin(ctx, writeLegacy)
+	changes, err := o.alone(within)
 	switch {
 	case err == nil:
 		records := len(changes)
@@ -250,6 +256,7 @@ func (w *Writer[K, V]) legacyAlone(ctx context.Context, p *pin, o *operation[K, 
 		p.wroteLegacy(records, began)
 		return false, w.checkChanges(o, changes)
 	case w.fenced(err):
+		p.uncounted("", err)
 		return true, err
 	default:
 		p.failedLegacy(ctx, len(o.names()), err, began)
@@ -267,18 +274,19 @@ func (w *Writer[K, V]) both(ctx context.Context, p *pin, o *operation[K, V]) (mo
 	if clockErr == nil {
 		notAfter = notAfter.Add(p.h.writing.NotAfter)
 	}
-	began := p.watch()
-	changes, err := w.runLegacy(ctx, p, o)
+	within, began := p.begin(ctx, writeLegacy)
+	changes, err := w.runLegacy(within, p, o)
 	failpoint.Here("dual.write.legacy")
 	switch {
 	case err != nil && w.fenced(err):
+		p.uncounted("", err)
 		return true, err
 	case err != nil:
 		p.failedLegacy(ctx, len(o.names()), err, began)
 		w.journalUnknownOutcome(p, o, err)
 		return false, err
 	}
-	committed := p.lap(writeLegacy, wasOK, began)
+	committed := p.lap(writeLegacy, wasOK, nil, began)
 	if wrong := w.checkChanges(o, changes); wrong != nil {
 		defer func() { err = errors.Join(err, wrong) }() // the target is written all the same
 	}
@@ -295,7 +303,7 @@ func (w *Writer[K, V]) both(ctx context.Context, p *pin, o *operation[K, V]) (mo
 		p.h.observed.count(writeLegacy, wasOK, 1)
 		return false, nil
 	case background:
-		err = w.later(p, changes, notAfter, clockErr)
+		err = w.later(ctx, p, changes, notAfter, clockErr)
 		p.wroteBehind(len(changes), err, committed)
 		return false, err
 	}
@@ -306,7 +314,7 @@ func (w *Writer[K, V]) both(ctx context.Context, p *pin, o *operation[K, V]) (mo
 func (w *Writer[K, V]) follow(ctx context.Context, p *pin, changes []Change[K, V], notAfter time.Time, clockErr error, committed stopwatch) error {
 	// [all-keys]: after the commit, never before: a change that legacy rolls back must not reach
 	// the target.
-	entries, cause := w.applyAll(ctx, p.h, changes, notAfter, clockErr)
+	entries, cause := w.applyAll(p.attempt(ctx, writeTarget), p.h, changes, notAfter, clockErr)
 	failpoint.Here("dual.write.applied")
 	// [both-before-ack]: acknowledged here only when the target has every change, or a later
 	// state of its record.

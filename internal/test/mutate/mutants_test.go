@@ -119,8 +119,8 @@ LANGUAGE sql IMMUTABLE`,
 	{
 		rule: "all-keys", what: "one record of a write is applied",
 		file: "dual/writer.go",
-		old:  "entries, cause := w.applyAll(ctx, p.h, changes, notAfter, clockErr)",
-		new:  "entries, cause := w.applyAll(ctx, p.h, changes[:1], notAfter, clockErr)",
+		old:  "entries, cause := w.applyAll(p.attempt(ctx, writeTarget), p.h, changes, notAfter, clockErr)",
+		new:  "entries, cause := w.applyAll(p.attempt(ctx, writeTarget), p.h, changes[:1], notAfter, clockErr)",
 		pkg:  "dual", run: "^TestChangesAreComparedWithKeys$",
 	},
 	{
@@ -706,9 +706,10 @@ LANGUAGE sql IMMUTABLE`,
 	{
 		rule: "miss-asks-legacy", what: "a miss is answered",
 		file: "dual/reader.go",
-		old: `	value, found, err := r.set.Legacy(ctx, key)
+		old: `	value, found, err := r.set.Legacy(within, key)
 	p.observe(ctx, readMissed, err, began)`,
-		new: `	var value V
+		new: `	_ = within
+	var value V
 	var found bool
 	var err error
 	p.observe(ctx, readMissed, err, began)`,

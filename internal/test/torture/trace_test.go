@@ -5,12 +5,14 @@ package torture
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"sync/atomic"
 	"time"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/telemetry"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -28,10 +30,13 @@ func newTrace(path string) (*trace, error) {
 	return &trace{file: f}, err
 }
 
-func (t *trace) began(o dual.Operation) func() {
+func (t *trace) began(ctx context.Context, o dual.Operation) (context.Context, func(dual.Result)) {
+	if o.Store != "" || o.Kind == dual.KindRollback { // it pins no route
+		return ctx, nil
+	}
 	id := t.last.Add(1)
-	_, _ = fmt.Fprintf(t.file, "b %d %d %d %s %d %t %t\n", id, time.Now().UnixNano(), o.Route.Epoch, o.Route.Phase, o.Route.Percent, o.Write, o.Lapsed)
-	return func() { _, _ = fmt.Fprintf(t.file, "e %d %d\n", id, time.Now().UnixNano()) }
+	_, _ = fmt.Fprintf(t.file, "b %d %d %d %s %d %t %t\n", id, time.Now().UnixNano(), o.Route.Epoch, o.Route.Phase, o.Route.Percent, o.Kind == telemetry.Write, o.Lapsed)
+	return ctx, func(dual.Result) { _, _ = fmt.Fprintf(t.file, "e %d %d\n", id, time.Now().UnixNano()) }
 }
 
 // stay is one operation's time on a route. It is within the time for which the instance pinned
