@@ -1,10 +1,14 @@
 package dual
 
 import (
+	"cmp"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/stranglerfig/migrator/dual/telemetry"
 )
 
 // An open breaker lets one operation through as a probe: first after a second, and after each
@@ -30,6 +34,7 @@ type breaker struct {
 	pause    time.Duration // before the next probe; 0: closed
 	due      time.Time     // the next probe's
 	probe    uint64        // the number of the last one, which is under way until due
+	probing  bool          // that one's outcome is not known yet
 }
 
 // pass permits one operation, whose outcome must be reported.
@@ -54,6 +59,7 @@ func (b *breaker) allow() (p pass, ok bool) {
 	// A probe that hangs must not keep the breaker open for good: the next one is due all the same.
 	b.due = now.Add(b.pause)
 	b.probe++
+	b.probing = true
 	return pass{b.probe}, true
 }
 
@@ -69,7 +75,7 @@ func (b *breaker) report(p pass, err error) {
 		// It began before the store failed, or is a probe that was given up: it proves nothing of now.
 	case errors.Is(err, errCallerCanceled):
 		if open {
-			b.due = time.Now()
+			b.due, b.probing = time.Now(), false
 		}
 	case err == nil:
 		b.close()
@@ -90,10 +96,11 @@ func (b *breaker) opened(pause time.Duration) {
 	}
 	b.pause = min(pause, most)
 	b.due = time.Now().Add(b.pause)
+	b.probing = false
 }
 
 func (b *breaker) close() {
-	b.failures, b.pause = 0, 0
+	b.failures, b.pause, b.probing = 0, 0, false
 	b.failing.Store(false)
 }
 
@@ -105,4 +112,46 @@ func (b *breaker) reset() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.close()
+}
+
+func (b *breaker) state() telemetry.BreakerState {
+	if !b.failing.Load() {
+		return telemetry.BreakerClosed
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.pause == 0:
+		return telemetry.BreakerClosed
+	case b.probing, !time.Now().Before(b.due):
+		return telemetry.BreakerHalfOpen
+	default:
+		return telemetry.BreakerOpen
+	}
+}
+
+// namedBreaker is a breaker of the target, as metrics name it.
+type namedBreaker struct {
+	*breaker
+	name string
+}
+
+// Breakers returns the instance's circuit breakers, sorted by name. Where it has several of one name,
+// one that is not closed counts, and open before half-open.
+func (i *Instance) Breakers() []telemetry.Breaker {
+	i.mu.Lock()
+	all := append(slices.Clone(i.guards), namedBreaker{&i.journal, "journal"})
+	i.mu.Unlock()
+	slices.SortStableFunc(all, func(a, b namedBreaker) int { return cmp.Compare(a.name, b.name) })
+	var found []telemetry.Breaker
+	for _, b := range all {
+		state := b.state()
+		switch last := len(found) - 1; {
+		case last < 0 || found[last].Name != b.name:
+			found = append(found, telemetry.Breaker{Name: b.name, State: state})
+		case state == telemetry.BreakerOpen, found[last].State == telemetry.BreakerClosed:
+			found[last].State = state
+		}
+	}
+	return found
 }

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stranglerfig/migrator/dual/telemetry"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -29,6 +30,50 @@ func (b *breaker) trip(t *testing.T) {
 	if b.attempt(nil) {
 		t.Fatal("not open after five failures in a row")
 	}
+}
+
+func TestBreakerHasAState(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newTestInstance(t, newFleet(route(phases.Grace)), newTarget(), newLegacy(), adjust{idle: true})
+		is := func(want telemetry.BreakerState) {
+			t.Helper()
+			all := p.Breakers()
+			for _, b := range all {
+				if b.Name == "reads" && b.State != want || b.Name != "reads" && b.State != telemetry.BreakerClosed {
+					t.Errorf("%s is %s, want the reads' to be %s", b.Name, b.State, want)
+				}
+			}
+			if len(all) != 4 {
+				t.Errorf("%d breakers", len(all))
+			}
+		}
+		b := &p.reader.guard
+		is(telemetry.BreakerClosed)
+		b.attempt(errDown)
+		is(telemetry.BreakerClosed)
+		b.attempt(nil)
+		b.trip(t)
+		is(telemetry.BreakerOpen)
+		tick(time.Second)
+		is(telemetry.BreakerHalfOpen) // the next operation probes
+		probe, _ := b.allow()
+		is(telemetry.BreakerHalfOpen)
+		b.report(probe, errDown)
+		is(telemetry.BreakerOpen)
+		tick(2 * time.Second)
+		probe, _ = b.allow()
+		b.report(probe, errCallerCanceled)
+		is(telemetry.BreakerHalfOpen)
+		var second breaker // of a second Reader: the instance has one state for both
+		p.guard(&second, "reads")
+		is(telemetry.BreakerHalfOpen)
+		second.trip(t)
+		is(telemetry.BreakerOpen)
+		second.reset()
+		b.reset()
+		is(telemetry.BreakerClosed)
+	})
 }
 
 func TestBreakerOpensAfterConsecutiveFailuresAndProbes(t *testing.T) {

@@ -67,16 +67,19 @@ var errPanicked = errors.New("panic in the operation")
 // announced is an operation in flight of which OnOperation was notified.
 type announced struct {
 	ctx     context.Context // the caller's: whether it gave up decides the outcome
+	lapsed  bool            // the lease had expired
 	end     func(Result)
 	attempt func(Result)  // of the attempt on a store that is under way; nil: there is none
 	result  *Result       // of the operation, where its caller's error is not it
 	added   time.Duration // of a write
 }
 
-// start counts an operation that is timed and announces it, if need be. It returns the context of
-// what the operation does.
+// start begins a watched operation: it counts one that is timed, and announces it, if need be. It
+// returns the context of what the operation does.
 func (p *pin) start(ctx context.Context, of *sampling, kind telemetry.Operation) context.Context {
-	if p.timed {
+	p.watched = true
+	if p.nth&of.skip.Load() == 0 {
+		p.timed = true
 		of.timed()
 	}
 	if p.h.onOperation == nil {
@@ -89,7 +92,7 @@ func (p *pin) start(ctx context.Context, of *sampling, kind telemetry.Operation)
 func (p *pin) announce(ctx context.Context, o Operation) context.Context {
 	o.Route, o.Lapsed = p.h.route, !p.h.lease.valid()
 	within, end := p.h.onOperation.call(ctx, o)
-	p.announced = &announced{ctx: ctx, end: end}
+	p.announced = &announced{ctx: ctx, lapsed: o.Lapsed, end: end}
 	return within
 }
 
@@ -134,7 +137,7 @@ func (p *pin) announceAttempt(ctx context.Context, k kind) context.Context {
 		return ctx
 	}
 	s := kindNames[k]
-	within, end := p.h.onOperation.call(ctx, Operation{Kind: s.Operation, Store: s.Store, Role: s.Role, Route: p.h.route, Lapsed: !p.h.lease.valid()})
+	within, end := p.h.onOperation.call(ctx, Operation{Kind: s.Operation, Store: s.Store, Role: s.Role, Route: p.h.route, Lapsed: a.lapsed})
 	a.attempt = end
 	return within
 }

@@ -54,8 +54,8 @@ type Instance struct {
 	acknowledged int64          // as the fleet last received it
 	previous     string         // the lease that the state granted last
 	clocks       []*targetClock
-	guards       []*breaker // of the target
-	unclean      bool       // a background write was abandoned: the lease must lapse
+	guards       []namedBreaker // of the target
+	unclean      bool           // a background write was abandoned: the lease must lapse
 }
 
 // job is one background write; it releases its own pin.
@@ -258,10 +258,10 @@ func (i *Instance) ask() {
 }
 
 // guard sets up a breaker of the target.
-func (i *Instance) guard(b *breaker) {
+func (i *Instance) guard(b *breaker, name string) {
 	b.most = i.set.BreakerPause
 	i.mu.Lock()
-	i.guards = append(i.guards, b)
+	i.guards = append(i.guards, namedBreaker{b, name})
 	i.mu.Unlock()
 }
 

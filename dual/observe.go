@@ -17,6 +17,10 @@ func (p *pin) begin(ctx context.Context, k kind) (context.Context, stopwatch) {
 	if !p.watched {
 		return ctx, 0
 	}
+	return p.beginWatched(ctx, k)
+}
+
+func (p *pin) beginWatched(ctx context.Context, k kind) (context.Context, stopwatch) {
 	return p.announceAttempt(ctx, k), p.watch()
 }
 

@@ -113,14 +113,14 @@ func (h *pinnedRoute) inFlight() uint64 {
 
 // pin keeps an operation's route pinned until release.
 type pin struct {
-	h    *pinnedRoute
-	s    *shard
-	slot slot   // where release counts it
-	nth  uint64 // of its shard's reads or writes
-	// timed is decided before the operation does anything.
-	timed     bool
-	watched   bool       // timed or announced: it takes the long way
+	h         *pinnedRoute
+	s         *shard
+	nth       uint64     // of its shard's reads or writes
 	announced *announced // nil: without OnOperation
+	slot      slot       // where release counts it
+	// timed is decided before the operation does anything.
+	timed   bool
+	watched bool // timed or announced: it takes the long way
 }
 
 // shardOf chooses a shard by the goroutine's stack: the same goroutine mostly gets the
@@ -131,9 +131,9 @@ func (h *pinnedRoute) shardOf() *shard {
 	return &h.shards[uintptr(at>>40)&h.mask]
 }
 
-// pinRead fills p in place: to return a struct of this size would cost more than the
-// rest of the function.
-func (i *Instance) pinRead(p *pin) {
+// pinRead fills p, which is zero, in place: to return a struct of this size would cost more than the
+// rest of the function. The caller calls start if the operation is watched: timed, or announced.
+func (i *Instance) pinRead(p *pin) (watched bool) {
 	for {
 		// [pinned-route], [drain-reads]: counted first, then compared. If the route was replaced in
 		// between, its epoch may be acknowledged already: the read begins again under the new one.
@@ -141,10 +141,8 @@ func (i *Instance) pinRead(p *pin) {
 		s := h.shardOf()
 		p.nth = s.reads.Add(1)
 		if i.pinned.Load() == h { // else it may have been found drained before this read was counted
-			p.h, p.s, p.slot = h, s, slotSlowPath
-			p.timed = p.nth&i.reads.skip.Load() == 0
-			p.watched = p.timed || h.onOperation != nil
-			return
+			p.h, p.s = h, s
+			return p.nth&i.reads.skip.Load() == 0 || h.onOperation != nil
 		}
 		h.abortedReads.Add(1)
 		s.over[slotSlowPath].Add(1)
@@ -152,17 +150,15 @@ func (i *Instance) pinRead(p *pin) {
 	}
 }
 
-func (i *Instance) pinWrite(p *pin) {
+func (i *Instance) pinWrite(p *pin) (watched bool) {
 	for {
 		// [pinned-route], [drain-writes]: as in pinRead.
 		h := i.pinned.Load()
 		s := h.shardOf()
 		p.nth = s.writes.Add(1)
 		if i.pinned.Load() == h {
-			p.h, p.s, p.slot = h, s, slotSlowPath
-			p.timed = p.nth&i.writes.skip.Load() == 0
-			p.watched = p.timed || h.onOperation != nil
-			return
+			p.h, p.s = h, s
+			return p.nth&i.writes.skip.Load() == 0 || h.onOperation != nil
 		}
 		h.abortedWrites.Add(1)
 		s.over[slotSlowPath].Add(1)

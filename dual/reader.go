@@ -107,7 +107,7 @@ func NewReader[K comparable, V any](c ReaderConfig[K, V]) (*Reader[K, V], error)
 	}
 	c.Target = withMarks(c.Instance, withFaults(c.Instance, c.Target, nil))
 	r := &Reader[K, V]{i: c.Instance, set: c}
-	c.Instance.guard(&r.guard)
+	c.Instance.guard(&r.guard, "reads")
 	return r, nil
 }
 
@@ -123,9 +123,9 @@ func (r *Reader[K, V]) compared(p *pin) phases.Percent {
 func (r *Reader[K, V]) Get(ctx context.Context, key K) (value V, found bool, err error) {
 	var p pin
 	// [pinned-route], [drain-reads]: one route for the whole read, pinned until it is answered.
-	r.i.pinRead(&p)
+	watched := r.i.pinRead(&p)
 	defer p.finish(&err)
-	if p.watched {
+	if watched {
 		ctx = p.start(ctx, &r.i.reads, telemetry.Read)
 		err = errPanicked // replaced by whatever is returned
 	}

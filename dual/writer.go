@@ -89,8 +89,8 @@ func NewWriter[K comparable, V any](c WriterConfig[K, V]) (*Writer[K, V], error)
 	if w.uncertain == nil {
 		w.uncertain = store.IsUncertain
 	}
-	c.Instance.guard(&w.guard)
-	c.Instance.guard(&w.clock.guard)
+	c.Instance.guard(&w.guard, "writes")
+	c.Instance.guard(&w.clock.guard, "clock")
 	c.Instance.follow(w.clock)
 	return w, nil
 }
@@ -216,9 +216,9 @@ func (w *Writer[K, V]) once(ctx context.Context, o *operation[K, V]) (h *pinnedR
 	var p pin
 	// [pinned-route], [drain-writes]: one route for the whole write, pinned until it is answered.
 	// An epoch is acknowledged only after the last write under an older one.
-	w.i.pinWrite(&p)
+	watched := w.i.pinWrite(&p)
 	defer p.finish(&err)
-	if p.watched {
+	if watched {
 		ctx = p.start(ctx, &w.i.writes, telemetry.Write)
 		err = errPanicked // replaced by whatever is returned
 	}

@@ -112,8 +112,9 @@ var (
 	durations  = define(histogramType, "operation_duration_seconds", "How long attempts on a store took, of a sample of them. Classic and native.", unseen+" that was timed", "migration", "store", "operation", "role", "outcome")
 	added      = define(histogramType, "write_added_seconds", "How long a write's caller waited after the commit in legacy, of a sample. Classic and native.", unseen+" that was timed", "migration")
 	compared   = define(counterType, "compare_total", "Comparisons of shadow reads, by their result: mismatch and lost are confirmed ones.", "never", "migration", "result")
+	breakers   = define(gaugeType, "breaker_state", "1 for the state of each circuit breaker, 0 for the others: closed, open, half-open (the next operation probes).", "never", "migration", "breaker", "state")
 
-	application = []*metric{operations, durations, added, compared}
+	application = []*metric{operations, durations, added, compared, breakers}
 )
 
 // Metrics of a worker.

@@ -1,35 +1,48 @@
 package metrics
 
 import (
+	"slices"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/stranglerfig/migrator/dual/telemetry"
 	"github.com/stranglerfig/migrator/internal/stats/sketch"
 )
 
-// Observed is implemented by *dual.Instance: its counts since it began. Counts and sketches
-// only grow, and each series occurs once.
+// Observed is implemented by *dual.Instance: its counts since it began, and its circuit breakers. Counts
+// and sketches only grow, and each series occurs once.
 type Observed interface {
 	Observed() []telemetry.Count
+	Breakers() []telemetry.Breaker
+}
+
+// Exemplars is implemented by what traces the instance's operations, such as the module opentelemetry: the
+// newest traces of attempts that are counted in the instance's latencies. Of two in the same bucket the
+// later one is exported.
+type Exemplars interface {
+	Exemplars() []telemetry.Exemplar
 }
 
 // NewInstance returns the collector of one application instance's operations, for the
-// application's own registry. If a process has several migrations, each needs its own.
-func NewInstance(i Observed, migration string) prometheus.Collector {
+// application's own registry. If a process has several migrations, each needs its own. Its
+// histograms have the exemplars of traced; a handler exports them in OpenMetrics
+// (promhttp.HandlerOpts.EnableOpenMetrics) and protobuf only.
+func NewInstance(i Observed, migration string, traced ...Exemplars) prometheus.Collector {
 	return &instance{
-		of: i, operations: operations.of(migration), durations: durations.of(migration),
-		added: added.of(migration), compared: compared.of(migration),
+		of: i, traced: traced, operations: operations.of(migration), durations: durations.of(migration),
+		added: added.of(migration), compared: compared.of(migration), breakers: breakers.of(migration),
 	}
 }
 
 type instance struct {
-	of                                     Observed
-	operations, durations, added, compared *prometheus.Desc
+	of                                               Observed
+	traced                                           []Exemplars
+	operations, durations, added, compared, breakers *prometheus.Desc
 }
 
 // Describe implements prometheus.Collector.
 func (c *instance) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.operations, c.durations, c.added, c.compared} {
+	for _, d := range []*prometheus.Desc{c.operations, c.durations, c.added, c.compared, c.breakers} {
 		out <- d
 	}
 }
@@ -47,6 +60,7 @@ func (c *instance) Collect(out chan<- prometheus.Metric) {
 	results := map[telemetry.Outcome]uint64{}
 	attempts := map[attempt]map[telemetry.Outcome]uint64{}
 	waits := new(sketch.Sketch)
+	exemplars, waited := c.exemplars()
 	for _, n := range c.of.Observed() {
 		switch {
 		case n.Operation == telemetry.Change: // rows, not attempts
@@ -66,7 +80,7 @@ func (c *instance) Collect(out chan<- prometheus.Metric) {
 		}
 		attempts[key][n.Outcome] += n.N
 		if n.Latency != nil && n.Latency.Count() > 0 {
-			send(out, c.durations, n.Latency, string(n.Store), string(n.Operation), string(n.Role), string(n.Outcome))
+			send(out, c.durations, n.Latency, exemplars[n.Series], string(n.Store), string(n.Operation), string(n.Role), string(n.Outcome))
 		}
 	}
 	for key, counts := range attempts {
@@ -77,13 +91,48 @@ func (c *instance) Collect(out chan<- prometheus.Metric) {
 	for _, r := range []telemetry.Outcome{telemetry.Agreed, telemetry.Lagged, telemetry.Mismatch, telemetry.LostWrite, telemetry.Aborted, telemetry.Dropped} {
 		counter(out, c.compared, results[r], string(r))
 	}
+	for _, b := range c.of.Breakers() {
+		for _, state := range []telemetry.BreakerState{telemetry.BreakerClosed, telemetry.BreakerOpen, telemetry.BreakerHalfOpen} {
+			value := 0.0
+			if b.State == state {
+				value = 1
+			}
+			out <- prometheus.MustNewConstMetric(c.breakers, prometheus.GaugeValue, value, b.Name, string(state))
+		}
+	}
 	if waits.Count() > 0 {
-		send(out, c.added, waits)
+		send(out, c.added, waits, waited)
 	}
 }
 
-func send(out chan<- prometheus.Metric, d *prometheus.Desc, s *sketch.Sketch, labels ...string) {
+// exemplars returns those of each series, oldest first, and those of the time that writes waited, of
+// all their outcomes.
+func (c *instance) exemplars() (of map[telemetry.Series][]prometheus.Exemplar, waited []prometheus.Exemplar) {
+	var all []telemetry.Exemplar
+	for _, t := range c.traced {
+		all = append(all, t.Exemplars()...)
+	}
+	slices.SortFunc(all, func(a, b telemetry.Exemplar) int { return a.At.Compare(b.At) })
+	of = map[telemetry.Series][]prometheus.Exemplar{}
+	for _, e := range all {
+		one := prometheus.Exemplar{
+			Value: e.Took.Seconds(), Timestamp: e.At,
+			Labels: prometheus.Labels{"trace_id": e.TraceID, "span_id": e.SpanID},
+		}
+		if e.Role == telemetry.Added {
+			waited = append(waited, one)
+			continue
+		}
+		of[e.Series] = append(of[e.Series], one)
+	}
+	return of, waited
+}
+
+func send(out chan<- prometheus.Metric, d *prometheus.Desc, s *sketch.Sketch, exemplars []prometheus.Exemplar, labels ...string) {
 	h, err := newHistogram(d, s, labels...)
+	if err == nil && len(exemplars) > 0 {
+		h, err = prometheus.NewMetricWithExemplars(h, exemplars...)
+	}
 	if err != nil {
 		h = prometheus.NewInvalidMetric(d, err)
 	}

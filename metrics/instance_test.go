@@ -3,6 +3,7 @@ package metrics_test
 import (
 	"fmt"
 	"math"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -27,6 +28,17 @@ var _ metrics.Observed = (*dual.Instance)(nil)
 type counted []telemetry.Count
 
 func (c counted) Observed() []telemetry.Count { return c }
+
+func (c counted) Breakers() []telemetry.Breaker {
+	if len(c) == 0 {
+		return nil
+	}
+	return []telemetry.Breaker{{Name: "reads", State: telemetry.BreakerHalfOpen}, {Name: "writes", State: telemetry.BreakerClosed}}
+}
+
+type traced []telemetry.Exemplar
+
+func (t traced) Exemplars() []telemetry.Exemplar { return t }
 
 // spread returns n durations, evenly from 1 ms to 100 ms.
 func spread(n int) (s *sketch.Sketch, sum float64) {
@@ -86,12 +98,18 @@ func TestInstanceExportsItsCounts(t *testing.T) {
 				labels = append(labels, l.GetValue())
 			}
 			name := strings.TrimPrefix(f.GetName(), "migrator_") + "{" + strings.Join(labels, ", ") + "}"
-			got[name] = m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			got[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
 		}
 	}
 	want := map[string]float64{
 		"operation_duration_seconds{products, read, ok, serving, legacy}": 10_000,
 		"write_added_seconds{products}":                                   105,
+		"breaker_state{reads, products, closed}":                          0,
+		"breaker_state{reads, products, open}":                            0,
+		"breaker_state{reads, products, half-open}":                       1,
+		"breaker_state{writes, products, closed}":                         1,
+		"breaker_state{writes, products, open}":                           0,
+		"breaker_state{writes, products, half-open}":                      0,
 	}
 	for outcome, n := range map[string]float64{"ok": 640_000, "error": 0, "timeout": 0, "rejected": 0, "cancelled": 0, "faulty": 0} {
 		want["operations_total{products, read, "+outcome+", serving, legacy}"] = n
@@ -185,5 +203,53 @@ func TestPrometheusScrapesAnInstance(t *testing.T) {
 	}
 	if got := ask(`sum(migrator_compare_total{migration="products", result=~"mismatch|lost"}) / sum(migrator_compare_total)`); math.Abs(got-3.0/993) > 1e-9 {
 		t.Errorf("the share of mismatches is %v", got)
+	}
+}
+
+// TestHistogramsHaveTheNewestExemplars: of one bucket the newest, in OpenMetrics and not in the text
+// format, which has none.
+func TestHistogramsHaveTheNewestExemplars(t *testing.T) {
+	t.Parallel()
+	reads := series(telemetry.Read, telemetry.Legacy, telemetry.Serving, telemetry.OK)
+	noon := time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
+	one := func(s telemetry.Series, took time.Duration, at int, trace string) telemetry.Exemplar {
+		return telemetry.Exemplar{Series: s, Took: took, At: noon.Add(time.Duration(at) * time.Second), TraceID: trace, SpanID: "b7ad6b7169203331"}
+	}
+	r := prometheus.NewPedanticRegistry()
+	r.MustRegister(metrics.NewInstance(anInstance(), "products", traced{
+		one(reads, 4*time.Millisecond, 2, "newer"), one(reads, 3*time.Millisecond, 1, "older"), one(reads, 40*time.Millisecond, 1, "slow"),
+		one(series(telemetry.Write, telemetry.Both, telemetry.Added, telemetry.Failed), time.Minute, 3, "waited"),
+		one(series(telemetry.Read, telemetry.Target, telemetry.Serving, telemetry.OK), time.Millisecond, 1, "a series without counts"),
+	}))
+	for format, want := range map[string][]string{
+		"text/plain": nil,
+		"application/openmetrics-text; version=1.0.0": {
+			`operation_duration_seconds_bucket{migration="products",operation="read",outcome="ok",role="serving",store="legacy",le="0.005"} `, `trace_id="newer"} 0.004 `,
+			`operation_duration_seconds_bucket{migration="products",operation="read",outcome="ok",role="serving",store="legacy",le="0.05"} `, `trace_id="slow"} 0.04 `,
+			`write_added_seconds_bucket{migration="products",le="+Inf"} `, `trace_id="waited"} 60.0 `,
+		},
+	} {
+		w := httptest.NewRecorder()
+		q := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody)
+		q.Header.Set("Accept", format)
+		promhttp.HandlerFor(r, promhttp.HandlerOpts{EnableOpenMetrics: true}).ServeHTTP(w, q)
+		var got []string
+		for line := range strings.Lines(w.Body.String()) {
+			if sample, exemplar, found := strings.Cut(line, " # "); found {
+				if !strings.Contains(exemplar, `span_id="b7ad6b7169203331"`) {
+					t.Errorf("no span: %s", exemplar)
+				}
+				exemplar = strings.NewReplacer(`span_id="b7ad6b7169203331"`, "", ",", "", "{", "").Replace(exemplar) // labels come in any order
+				got = append(got, strings.TrimPrefix(sample, "migrator_"), exemplar)
+			}
+		}
+		if w.Code != http.StatusOK || len(got) != len(want) {
+			t.Fatalf("%s: %d, %d: %s", format, w.Code, len(got), strings.Join(got, "\n"))
+		}
+		for n := range got {
+			if !strings.HasPrefix(got[n], want[n]) {
+				t.Errorf("%s: got %q, want %q...", format, got[n], want[n])
+			}
+		}
 	}
 }

@@ -69,7 +69,7 @@ func handler(c prometheus.Collector) (http.Handler, error) {
 			return nil, err
 		}
 	}
-	return promhttp.HandlerFor(r, promhttp.HandlerOpts{MaxRequestsInFlight: 4}), nil
+	return promhttp.HandlerFor(r, promhttp.HandlerOpts{MaxRequestsInFlight: 4, EnableOpenMetrics: true}), nil
 }
 
 // Describe implements prometheus.Collector.

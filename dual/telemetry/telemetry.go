@@ -95,6 +95,31 @@ type Count struct {
 	Latency *sketch.Sketch
 }
 
+// Exemplar is a timed attempt that a trace has: one that was counted in the latency of its series.
+type Exemplar struct {
+	Series
+	Took    time.Duration
+	At      time.Time
+	TraceID string
+	SpanID  string
+}
+
+// BreakerState is the state of a circuit breaker.
+type BreakerState string
+
+// States of a breaker.
+const (
+	BreakerClosed   BreakerState = "closed"
+	BreakerOpen     BreakerState = "open"
+	BreakerHalfOpen BreakerState = "half-open" // a probe is under way, or the next operation is one
+)
+
+// Breaker is a circuit breaker of an instance.
+type Breaker struct {
+	Name  string // reads or writes of the target, its clock, or the journal
+	State BreakerState
+}
+
 // Window is what one instance has counted under one epoch in some seconds. An
 // incarnation is one process's part in the migration: it outlives leases. Its sequence
 // rises, so that a window that is reported twice counts once.

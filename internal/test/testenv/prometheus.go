@@ -81,7 +81,7 @@ func (s *PrometheusServer) startOn(ctx context.Context) (err error) {
 		args: []string{
 			"--config.file=" + s.dir.file("prometheus.yml"), "--storage.tsdb.path=" + s.dir.file("data"),
 			"--web.listen-address=" + s.Addr(), "--web.config.file=" + s.options.WebConfig, "--log.level=warn",
-			"--enable-feature=native-histograms",
+			"--enable-feature=native-histograms,exemplar-storage",
 		},
 	})
 	if err != nil {
