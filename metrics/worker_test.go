@@ -38,4 +38,11 @@ func TestWorkerExportsItsCounts(t *testing.T) {
 			t.Errorf("%s differs from the catalogue", i.Name)
 		}
 	}
+	q := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody)
+	q.Header.Set("Accept", "application/openmetrics-text; version=1.0.0")
+	got = httptest.NewRecorder()
+	handler.ServeHTTP(got, q)
+	if text := got.Body.String(); !strings.HasSuffix(text, "\n# EOF\n") || !strings.Contains(text, `migrator_worker_jobs_total{migration="products",result="done"} 5.0`) {
+		t.Errorf("no OpenMetrics:\n%s", text)
+	}
 }

@@ -196,7 +196,7 @@ func (t *Tracing) OnOperation(ctx context.Context, o dual.Operation) (context.Co
 }
 
 // causes are the links of a rollback: to the write that began it, or, where the fleet rolls back, to what this instance
-// has seen go wrong under the route that is left. What the trigger rested on is the counts of all
+// has seen go wrong since the rollback before. What the trigger rested on is the counts of all
 // instances, which name no trace.
 func (t *Tracing) causes(o dual.Operation, outer *within) []trace.Link {
 	if o.Background {
