@@ -42,11 +42,16 @@ func (a *API) List() []server.Endpoint {
 func (a *API) Explain(err error) *server.Problem {
 	p := a.explain(err)
 	if remedy, ok := hint.Of(err); ok && p.Try == "" && p.Code != server.Internal && p.Code != server.StateUnreachable {
-		if p.Try = remedy.String(); a.Try != nil {
-			p.Try = a.Try(remedy)
-		}
+		p.Try = a.remedy(remedy)
 	}
 	return p
+}
+
+func (a *API) remedy(h hint.Hint) string {
+	if a.Try == nil {
+		return h.String()
+	}
+	return a.Try(h)
 }
 
 func (a *API) explain(err error) *server.Problem {

@@ -3,13 +3,13 @@ package api
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/control"
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/oneline"
 	"github.com/stranglerfig/migrator/internal/server"
 	"github.com/stranglerfig/migrator/internal/state"
@@ -33,13 +33,13 @@ func (a *API) reads() []server.Endpoint {
 	}
 	return []server.Endpoint{
 		server.Handle(get("migrations", "/migrations", "List the migrations that the token may see", "Those of the whole state database, whichever daemon leads them."), a.migrations),
-		server.Handle(get("status", of, "Get a migration's status", "An entry of `migrator status -o json`: [json.md](json.md)."), a.status),
-		server.Handle(get("gates", of+"/gates", "List the gates before the next step and the next phase", "As `migrator gate list -o json`."), a.gates),
-		server.Handle(get("triggers", of+"/triggers", "List triggers and the newest automatic rollback", "As `migrator trigger list -o json`."), a.triggers),
-		server.Handle(get("instances", of+"/leases", "List instances with the epoch that each has acknowledged", "As `migrator fleet list -o json`."), a.instances),
-		server.Handle(get("history", of+"/history", "List the migration's moves", "As `migrator phase history -o json`: the newest entries, in the order in which they were made.", 50), a.history),
-		server.Handle(get("runs", of+"/reconciles", "List the newest reconcile runs", "As `migrator reconcile list -o json`.", 20), a.runs),
-		server.Handle(get("run", of+"/reconciles/{run}", "Get one reconcile run with its findings", "As `migrator reconcile show -o json`. Findings have keys, and values only where the run was made with them.", 100), a.run),
+		server.Handle(get("status", of, "Get a migration's status", "An entry of what the command `status` prints as JSON: [json.md](json.md)."), a.status),
+		server.Handle(get("gates", of+"/gates", "List the gates before the next step and the next phase", "As the command `gate list` prints them as JSON."), a.gates),
+		server.Handle(get("triggers", of+"/triggers", "List triggers and the newest automatic rollback", "As the command `trigger list` prints them as JSON."), a.triggers),
+		server.Handle(get("instances", of+"/leases", "List instances with the epoch that each has acknowledged", "As the command `fleet list` prints them as JSON."), a.instances),
+		server.Handle(get("history", of+"/history", "List the migration's moves", "As the command `phase history` prints them as JSON: the newest entries, in the order in which they were made.", 50), a.history),
+		server.Handle(get("runs", of+"/reconciles", "List the newest reconcile runs", "As the command `reconcile list` prints them as JSON.", 20), a.runs),
+		server.Handle(get("run", of+"/reconciles/{run}", "Get one reconcile run with its findings", "As the command `reconcile show` prints it as JSON. Findings have keys, and values only where the run was made with them.", 100), a.run),
 	}
 }
 
@@ -48,7 +48,7 @@ func (a *API) verbs() []server.Endpoint {
 	verb := func(verb app.Verb, needs server.Grant, summary, about, repeat string, codes ...server.Code) server.Endpoint {
 		return server.Endpoint{
 			ID: string(verb), Group: "Phase", Method: http.MethodPost, Path: of + "/phase/" + string(verb), Needs: needs,
-			Summary: summary, About: about + " As `migrator phase " + string(verb) + "`. The history has the token and the role that it is of.", Repeat: repeat,
+			Summary: summary, About: about + " As the command `phase " + string(verb) + "`. The history has the token and the role that it is of.", Repeat: repeat,
 			Errors: append(codes, server.BadRequest, server.NotYet, server.NotInState), Within: 30 * time.Second,
 		}
 	}
@@ -61,7 +61,7 @@ func (a *API) verbs() []server.Endpoint {
 			"It waits until the fleet has settled on the step, or says in `waits_for` that it has not yet. A step that touches the stores needs a daemon that serves the migration's file.",
 			"`epoch` names the route that the caller has seen: once the step is taken, the same request is refused with `not-yet`.", server.GatesClosed)), a.advance),
 		server.Handle(long(verb(app.VerbRollback, server.NeedsOperator, "Roll back at once; no gate can block it",
-			"To where legacy serves reads; from retain, and with `to`, further. `migrator phase rollback` has options for what legacy refuses or the target has lost.",
+			"To where legacy serves reads; from retain, and with `to`, further. The command has options for what legacy refuses or the target has lost.",
 			"where the migration is there already, nothing is changed: `moves` is empty.")), a.rollBack),
 		server.Handle(verb(app.VerbApprove, server.NeedsDecider, "Approve the step into the next phase",
 			"As the role of the token, which must be a member of `phases.approval.role`. It is valid in the present epoch and under the present configuration, until it expires.",
@@ -178,7 +178,7 @@ func (a *API) require(ctx context.Context, c *server.Call, kinds ...state.Kind) 
 		}
 	}
 	return server.NewProblem(server.NoGrant, "the token's role has no grant of the kind %s for the migration %s", kinds[0], oneline.Of(name)).
-		WithTry(fmt.Sprintf("migrator init --grant-%s ROLE --migration %s", kinds[0], oneline.Of(name)))
+		WithTry(a.remedy(hint.Hint{Do: hint.GrantOperator}))
 }
 
 // MoveRequest asks for a step.

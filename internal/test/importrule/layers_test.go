@@ -66,7 +66,7 @@ var may = rows(map[string]string{
 	// What the command line and the daemon share, the servers, and monitoring.
 	"internal/app": tool + " dual dual/pgfleet reconcile runbook internal/backfill internal/capture internal/control internal/drill internal/humanize internal/judge" +
 		" internal/openstore internal/schedule internal/sources internal/sqlconsole" +
-		" internal/state internal/state/backfills internal/state/captures internal/state/drills internal/state/reconciles internal/state/runbooks internal/throttle",
+		" internal/state internal/state/backfills internal/state/captures internal/state/drills internal/state/reconciles internal/state/runbooks internal/statedb internal/throttle",
 	"internal/preflight": tool + " internal/capture internal/humanize internal/infile internal/notify/secrets internal/state internal/statedb reconcile",
 	"internal/daemon": tool + " metrics reconcile internal/app internal/api internal/capture internal/control internal/judge internal/notify internal/openstore internal/schedule" +
 		" internal/page internal/server internal/state internal/state/captures internal/state/outbox internal/state/reconciles internal/statedb",
@@ -74,7 +74,7 @@ var may = rows(map[string]string{
 		" internal/state/backfills internal/state/drills internal/state/reconciles internal/state/runbooks internal/statedb",
 	"internal/server":     "phases internal/hint internal/infile internal/logs internal/oneline",
 	"internal/leasewire":  "dual dual/telemetry internal/stats/sketch phases record store", // what an instance and the server send each other
-	"internal/api":        words + " dual dual/pgfleet internal/leasewire internal/oneline internal/pgfail internal/server internal/state internal/statedb",
+	"internal/api":        words + " dual dual/pgfleet migration internal/app internal/control internal/leasewire internal/oneline internal/pgfail internal/server internal/state internal/state/reconciles internal/statedb",
 	"internal/sqlconsole": "record runbook internal/pgfail",
 
 	"internal/configschema":     words + " migration runbook",
