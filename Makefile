@@ -19,7 +19,7 @@ LONGEST   = ./internal/test/daemontest ./examples/demo ./internal/test/torture .
 AT_A_TIME = $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n + 1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test race lint fmt fuzz bench docs generated verify matrix torture evening capture capture-soak model mutate zoo badinputs vulns sbom peers integrations clean
+.PHONY: help deps build demo test race lint fmt fuzz bench docs generated verify matrix torture evening capture capture-soak model mutate zoo badinputs vulns sbom peers integrations browser clean
 
 help: ## Say what the targets do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -107,6 +107,10 @@ zoo: deps ## Move values of all types that the server can store, contrib's inclu
 
 badinputs: deps ## Refuse 3,000 generated bad inputs (BADINPUTS=n, SEED=n for others)
 	MIGRATOR_BADINPUTS=$(or $(BADINPUTS),3000) MIGRATOR_BADINPUTS_SEED=$(or $(SEED),1) $(GO) test -count=1 -vet=off -timeout=1h -run '^TestBadInputs$$' -v ./cmd/migrator
+
+browser: deps ## Drive the page in Chromium, with axe-core (SCREENSHOTS=1 writes the pictures of docs/page.md)
+	packages=$$(sh scripts/browser.sh) && MIGRATOR_BROWSER=$$packages MIGRATOR_SCREENSHOTS=$(SCREENSHOTS) \
+		$(GO) test -count=1 -vet=off -timeout=20m -run '^TestThePageInABrowser$$' -v ./internal/test/daemontest
 
 vulns: ## Look for known vulnerabilities in what is linked (needs vuln.go.dev)
 	@sh scripts/vulns.sh "$(TOOL)"

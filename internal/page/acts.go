@@ -183,7 +183,10 @@ func (a *acts) begin(ctx context.Context) {
 }
 
 func (a *acts) end() {
-	a.under.Wait() // none is added: the context has ended
+	a.mu.Lock()
+	a.base = nil // no other one begins
+	a.mu.Unlock()
+	a.under.Wait()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.calls != nil {

@@ -2,9 +2,7 @@ package page
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"net/url"
 	"time"
@@ -199,14 +197,11 @@ func (p *Page) news(r *http.Request, name string, sent map[string]string) []byte
 			continue
 		}
 		sent[one.ID] = one.HTML
-		data, _ := json.Marshal(one) // two texts
-		_, _ = io.WriteString(&events, "data: ")
-		_, _ = events.Write(data)
-		_, _ = io.WriteString(&events, "\n\n")
+		events.Write(one.event)
 	}
 	if down := map[bool]string{true: "down", false: "up"}[b.Down != ""]; sent["state"] != down {
 		sent["state"] = down
-		_, _ = io.WriteString(&events, "event: state\ndata: "+down+"\n\n")
+		events.WriteString("event: state\ndata: " + down + "\n\n")
 	}
 	return events.Bytes()
 }

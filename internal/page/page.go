@@ -71,6 +71,7 @@ type Board struct {
 	Since    time.Time // since when
 	Pictures []*Picture
 	list     rendering
+	asOf     rendering
 }
 
 // Named returns a migration's picture; nil: there is none.

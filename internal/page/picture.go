@@ -1,8 +1,11 @@
 package page
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -206,4 +209,18 @@ type rendering struct {
 type part struct {
 	ID   string `json:"id"`
 	HTML string `json:"html"`
+
+	event []byte // that brings it to a page
+}
+
+func newPart(id, html string) (part, error) {
+	one := part{ID: id, HTML: strings.TrimSpace(html)}
+	var event bytes.Buffer
+	event.WriteString("data: ")
+	e := json.NewEncoder(&event)
+	e.SetEscapeHTML(false) // it is HTML, and no script is around it
+	err := e.Encode(one)
+	event.WriteString("\n")
+	one.event = event.Bytes()
+	return one, err
 }

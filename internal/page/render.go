@@ -72,7 +72,7 @@ var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"count":   func(n any) string { return humanize.Count(toInt(n)) },
 	"counted": func(n any, noun string) string { return humanize.Counted(toInt(n), noun) },
 	"bytes":   humanize.Bytes,
-	"number":  number,
+	"measure": measure,
 	"share":   func(f float64) string { return fmt.Sprintf("%.0f %%", 100*f) },
 	"span":    humanize.Span,
 	"seconds": func(s float64) string { return humanize.Span(time.Duration(s * float64(time.Second))) },
@@ -110,6 +110,20 @@ func number(f float64) string {
 		return "–"
 	}
 	return fmt.Sprintf("%.4g", f)
+}
+
+// measure is what a gate or trigger of migrator's own measures, in its unit; another one's as it is.
+func measure(of string, f float64) string {
+	if number(f) == "–" {
+		return "–"
+	}
+	switch of {
+	case phases.GateConsistency, phases.GateShadowWrites, phases.GateTargetReads, phases.TriggerMismatches, phases.TriggerErrors:
+		return percent(f)
+	case phases.GateAddedLatency:
+		return humanize.Span(time.Duration(f * float64(time.Second)))
+	}
+	return number(f)
 }
 
 // minutes is a time to the minute: more would change each second.
@@ -165,18 +179,22 @@ func (p *Page) render(names []string, data any) (parts []part, err error) {
 			p.Log.Error("a part of the page can't be rendered", "part", name, "error", err)
 			return nil, err
 		}
-		parts = append(parts, part{ID: name, HTML: strings.TrimSpace(text.String())})
+		one, err := newPart(name, text.String())
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, one)
 	}
 	return parts, nil
 }
 
 // asOf says of when the page is, if that is not now.
 func (p *Page) asOf(b *Board) part {
-	var text bytes.Buffer
-	if err := templates.ExecuteTemplate(&text, "asof", b); err != nil {
-		p.Log.Error("a part of the page can't be rendered", "part", "asof", "error", err)
+	b.asOf.once.Do(func() { b.asOf.parts, b.asOf.err = p.render([]string{"asof"}, b) })
+	if b.asOf.err != nil {
+		return part{ID: "asof"}
 	}
-	return part{ID: "asof", HTML: strings.TrimSpace(text.String())}
+	return b.asOf.parts[0]
 }
 
 // shown is a picture with what its templates ask.

@@ -74,6 +74,14 @@ func (s shown) Warnings() (all []warning) {
 // Blocking are the closed gates before the next step.
 func (s shown) Blocking() []phases.GateResult { return phases.Closed(s.Status.Gates) }
 
+// Why is a gate's reason. That of the soak time would change each second: the head has the time on the route.
+func (s shown) Why(g Gate) string {
+	if g.Gate == "soak-time" {
+		return phases.Duration(s.settings.Soak(s.St().Route)).String() + " needed on this route"
+	}
+	return g.Detail
+}
+
 // Expected says when the next step can come, and by whom.
 func (s shown) Expected() string {
 	n := s.Next

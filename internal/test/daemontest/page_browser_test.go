@@ -6,11 +6,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stranglerfig/migrator/internal/test/clitest"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
+	"github.com/stranglerfig/migrator/phases"
 )
 
 // browser is a Chromium that a test drives.
@@ -110,8 +112,8 @@ func (b *browser) accessible(what string) {
 	b.do("look", values{"width": 1280, "height": 900, "scheme": "light"})
 }
 
-// shots writes screenshots of what is shown: into docs, where MIGRATOR_SCREENSHOTS says so.
-func (b *browser) shots(name string) {
+// shots writes screenshots of what is shown from a place on: into docs, where MIGRATOR_SCREENSHOTS says so.
+func (b *browser) shots(name, from string) {
 	b.t.Helper()
 	dir := b.t.TempDir()
 	if os.Getenv("MIGRATOR_SCREENSHOTS") != "" {
@@ -120,36 +122,197 @@ func (b *browser) shots(name string) {
 	for _, scheme := range []string{"light", "dark"} {
 		for size, width := range map[string]int{"wide": 1280, "400": 400} {
 			b.do("look", values{"width": width, "height": 900, "scheme": scheme})
+			b.do("scroll", values{"selector": from})
 			b.do("shot", values{"path": filepath.Join(dir, "page-"+name+"-"+size+"-"+scheme+".png")})
 		}
 	}
 	b.do("look", values{"width": 1280, "height": 900, "scheme": "light"})
 }
 
-// clean fails with what the browser has reported: errors, refusals of the policy, requests elsewhere.
-func (b *browser) clean() {
+// clean fails with what the browser has reported since the last time: errors, refusals of the policy, requests elsewhere.
+// Without a server, and where a test wants an answer of another kind, it reports that too.
+func (b *browser) clean(wanted ...string) {
 	b.t.Helper()
 	heard, _ := b.do("heard", nil).([]any)
 	for _, one := range heard {
-		if text, _ := one.(string); !strings.Contains(text, "ERR_CONNECTION_REFUSED") {
+		text, _ := one.(string)
+		if !slices.ContainsFunc(append(wanted, "ERR_CONNECTION_REFUSED"), func(w string) bool { return strings.Contains(text, w) }) {
 			b.t.Errorf("the browser reports: %v", one)
 		}
 	}
 }
 
-// TestThePageInABrowser drives the page through a cutover, a held gate, an automatic rollback and a loss of the state.
+// pageGates measure; one of them more than a test brings.
+const pageGates = `gates:
+  consistency: {limit: 0.01%, interval: 1s}
+  shadow_writes: {interval: 1s}
+  target_reads: {interval: 1s}
+  added_latency: {off: another test's}
+  drill: {off: another test's}
+  runbook: {off: another test's}
+  bypass: {off: another test's}
+`
+
+// gates applies the migration file with other gates.
+func (w *watched) gates(lines string) {
+	w.t.Helper()
+	text, err := os.ReadFile(w.Path("migration.yaml"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	before, _, _ := strings.Cut(string(text), "gates:")
+	w.Write("migration.yaml", before+lines+watchedTriggers)
+	w.Does("apply")
+}
+
+// pageRole makes a role of the state database with a grant, and a token of it.
+func (o *operator) pageRole(t *testing.T, name, kind string) (token string) {
+	t.Helper()
+	o.SQL(o.State, `DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '`+name+`') THEN CREATE ROLE `+name+`; END IF; END $$`)
+	o.Does("init --grant-" + kind + " " + name + " --migration items")
+	var made struct {
+		Token string `json:"token"`
+	}
+	code, stdout, stderr := o.Try("token", "create", "--role", name, "-o", "json")
+	if err := json.Unmarshal([]byte(stdout), &made); err != nil || code != 0 {
+		t.Fatalf("token create: %d %s %s", code, stdout, stderr)
+	}
+	return made.Token
+}
+
+// presses opens a button's dialog, and returns what it asks.
+func (b *browser) presses(verb, says string) string {
+	b.t.Helper()
+	b.click(`.acts a[href$="/do/` + verb + `"]`)
+	return b.wait("dialog", says)
+}
+
+// TestThePageInABrowser drives the page through a held gate, a refused and an accepted button, a cutover, an automatic
+// rollback and its acknowledgment, and a loss of the state database.
 func TestThePageInABrowser(t *testing.T) {
 	t.Parallel()
 	b := newBrowser(t)
-	o, _ := served(t)
-	o.Write("settings.yaml", "file: "+o.Path("migration.yaml")+"\nstate_url: "+o.State+"\npage: true\n")
-	o.Does("phase advance")
-	d := o.serve(t)
+	server := testenv.Postgres(t)
+	w := newWatchedOn(t, watchedRest+watchedTriggers, 0, func(w *watched) {
+		url := server.URL()
+		w.State = url
+		w.Write("settings.yaml", "file: "+w.Path("migration.yaml")+"\nstate_url: "+url+"\npage: true\n")
+	})
+	w.gates(pageGates)
+	token := w.pageRole(t, "alice", "operator")
+	d := w.serve(t)
 	d.awaits("the page", func() bool { code, _ := d.get("/page/m/items"); return code == 200 })
-	b.do("goto", values{"url": d.url + "/page/m/items"})
-	b.wait("#phase", "shadow-write")
-	b.wait(".blocks", "backfill-done")
+	page := d.url + "/page/m/items"
+
+	// A stranger sees the phase, and what holds the next step.
+	b.do("goto", values{"url": d.url + "/"})
+	b.wait("main", "items")
+	b.accessible("the list")
+	b.shots("list", "body")
+	b.click(`a[href="/page/m/items"]`)
+	b.wait("#phase", "cutover 50 %")
+	b.wait("#rollback", "lossless now")
+	b.wait(".blocks", phases.GateConsistency)
+	b.wait("#says-mismatch", "of 0.01 % allowed")
+	b.wait("#s-gates", "opens about")
 	b.accessible("a held gate")
-	b.shots("gate")
+	b.shots("gate", "body")
+	b.wait("#s-charts canvas", "")
+	b.shots("charts", "#s-charts")
+	if text, _ := b.do("text", values{"selector": "#s-acts"}).(string); !strings.Contains(text, "sign-in") {
+		t.Errorf("without a token: %s", text)
+	}
+
+	// By keyboard: the first link skips to the content.
+	b.do("press", values{"text": "Tab"})
+	if at, _ := b.do("focused", nil).(string); !strings.Contains(at, "Skip") && at == "" {
+		t.Errorf("the first stop is %q", at)
+	}
+	b.click(`#s-acts a`)
+	b.fill("#token", "mgt_wrong")
+	b.do("press", values{"text": "Enter"})
+	b.wait("main", "unknown, has expired or was revoked")
+	b.clean("403 (Forbidden)")
+	b.accessible("a refused sign-in")
+	b.fill("#token", token)
+	b.do("press", values{"text": "Enter"})
+	b.wait("header", "Signed in as alice")
+
+	// A refused button says why, and nothing has changed.
+	b.presses("advance", "It would be refused")
+	b.wait("dialog", phases.GateConsistency)
+	b.accessible("a refused button")
+	b.shots("refused", "body")
+	b.do("press", values{"text": "Escape"})
+
+	// An accepted one asks, does it, and says what the state has.
+	b.presses("pause", "Blocks every advance")
+	b.fill("#reason", "waiting for the evening")
+	b.do("press", values{"text": "Enter"})
+	b.wait("dialog", "Done.")
+	b.wait("dialog", "paused: waiting for the evening")
+	b.click("dialog a.button")
+	b.wait(".warning", "waiting for the evening")
+	b.wait("#s-history", "pause")
+	b.presses("resume", "Ends the pause")
+	b.click("dialog form[method=post] button")
+	b.wait("dialog", "Done.")
+	b.click("dialog a.button")
+
+	// A rollback by the button, live in the same page.
+	b.presses("rollback", "Then reads come from legacy")
+	b.accessible("a rollback's question")
+	b.shots("rollback", "body")
+	b.fill("#reason", "to look at it by day")
+	b.do("press", values{"text": "Enter"})
+	b.wait("#is", "dual-read")
+	b.accessible("a rollback's result")
+	b.click("dialog a.button")
+	b.wait("#phase", "dual-read")
+	b.wait("#s-timeline", "rollback by alice: to look at it by day")
+
+	// A cutover by a command shows as it happens.
+	w.gates("gates: {off: a test of the page}\n")
+	w.Does("reconcile run --full", "phase advance")
+	b.wait("#phase", "cutover 50 %")
+
+	// The target fails: a trigger rolls back, and the page shows that first.
+	if err := w.redis.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	b.wait(".warning", "Rolled back automatically")
+	b.wait("#phase", "dual-read")
+	b.accessible("an automatic rollback")
+	b.shots("automatic", "body")
+	b.shots("timeline", "#s-timeline")
+	if err := w.redis.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.presses("acknowledge", "Acknowledges the automatic rollback")
+	b.fill("#reason", "the target was stopped by the test")
+	b.do("press", values{"text": "Enter"})
+	b.wait("dialog", "Done.")
+	b.click("dialog a.button")
+	b.wait("#s-history", "acknowledge")
+
+	// Without the state database the last picture stays, and buttons are off.
+	if err := server.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	b.wait("#asof", "the state database does not answer")
+	b.wait("#s-acts", "Buttons are off")
+	b.wait("#phase", "dual-read")
+	b.accessible("without the state")
+	b.shots("down", "body")
+	if err := server.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.wait("#s-acts", "Each asks first")
+	if text, _ := b.do("text", values{"selector": "#asof"}).(string); strings.TrimSpace(text) != "" {
+		t.Errorf("with the state again: %q", text)
+	}
+	b.do("goto", values{"url": page + "/explain/gate/consistency"})
+	b.wait("main", "Earlier evaluations")
+	b.accessible("an explanation")
 	b.clean()
 }

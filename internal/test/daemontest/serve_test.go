@@ -44,7 +44,7 @@ func served(t *testing.T) (*operator, *testenv.RedisServer) {
 
 // daemonProcess is migrator serve in a separate process.
 type daemonProcess struct {
-	t    *testing.T
+	t    testing.TB
 	cmd  *exec.Cmd
 	url  string
 	mu   sync.Mutex
@@ -52,7 +52,7 @@ type daemonProcess struct {
 	done chan struct{} // its log has ended
 }
 
-func (o *operator) serve(t *testing.T) *daemonProcess {
+func (o *operator) serve(t testing.TB) *daemonProcess {
 	t.Helper()
 	d := &daemonProcess{t: t, done: make(chan struct{})}
 	d.cmd = exec.CommandContext(t.Context(), "migrator", "--settings", o.Path("settings.yaml"), "serve", "--listen", "127.0.0.1:0", "--log-format", "json")

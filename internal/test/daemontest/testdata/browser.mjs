@@ -32,6 +32,7 @@ const commands = {
     return place.innerText();
   },
   text: async ({ selector }) => page.locator(selector).first().innerText(),
+  scroll: async ({ selector }) => { await page.locator(selector).first().evaluate((e) => e.scrollIntoView()); },
   click: async ({ selector }) => { await page.locator(selector).first().click(); },
   fill: async ({ selector, text }) => { await page.locator(selector).first().fill(text); },
   press: async ({ text }) => { await page.keyboard.press(text); },
