@@ -99,6 +99,15 @@ func (a Act) checkSeen(at phases.Route) error {
 
 // move advances or rolls back.
 func (a Act) move(ctx context.Context, st *state.Store) (did Acted, err error) {
+	// Before the stores are opened: a rehearsal of a return loads legacy, and a return writes it, with the URLs of this
+	// process.
+	who, may, err := st.MayOperate(ctx, a.Migration)
+	if err == nil && !may {
+		err = refuseHint(hint.Hint{Do: hint.GrantOperator, Of: []string{who}}, "the role %s has no grant of the kind operator for %s", who, a.Migration)
+	}
+	if err != nil {
+		return did, err
+	}
 	forward := a.Verb == VerbAdvance
 	m, err := OpenMoves(ctx, st, a.Migration, a.File, a.Path, forward, a.Report)
 	if err != nil {

@@ -176,22 +176,22 @@ func (p *Page) store(ctx context.Context) (*state.Store, error) {
 }
 
 // begin and end bound the time in which acts are taken.
-func (a *acts) begin(ctx context.Context) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.base = ctx
+func (s *acts) begin(ctx context.Context) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.base = ctx
 }
 
-func (a *acts) end() {
-	a.mu.Lock()
-	a.base = nil // no other one begins
-	a.mu.Unlock()
-	a.under.Wait()
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.calls != nil {
-		a.calls.Close()
-		a.calls = nil
+func (s *acts) end() {
+	s.mu.Lock()
+	s.base = nil // no other one begins
+	s.mu.Unlock()
+	s.under.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.calls != nil {
+		s.calls.Close()
+		s.calls = nil
 	}
 }
 

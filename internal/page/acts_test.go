@@ -252,6 +252,10 @@ func TestARefusedButtonSaysWhy(t *testing.T) {
 	if !strings.Contains(body, "It would be refused") || form.Get("seen") != "" {
 		t.Errorf("a viewer pauses: %s", body)
 	}
+	// Before the stores are touched.
+	if _, body := viewer.asks("advance"); !strings.Contains(body, "has no grant of the kind operator") || strings.Contains(body, "backfill-done</strong>: no backfill has begun since the migration was last in legacy</li>") {
+		t.Errorf("a viewer advances: %s", body)
+	}
 	form.Set("csrf", regexp.MustCompile(`name="csrf" value="([^"]*)"`).FindStringSubmatch(body)[1])
 	form.Set("seen", "2")
 	if _, body := viewer.confirms("pause", form, "no"); !strings.Contains(body, "Refused or failed") {

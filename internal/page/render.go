@@ -99,7 +99,7 @@ func toInt(n any) int64 {
 	case int64:
 		return n
 	case uint64:
-		return int64(n) //nolint:gosec // a count
+		return int64(n)
 	}
 	return 0
 }

@@ -147,3 +147,10 @@ func (s *Store) Ungranted(ctx context.Context) ([]string, error) {
 	roles, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	return roles, statedb.Explain(err)
 }
+
+// MayOperate reports who calls, and whether that may operate the migration. Each function asks by itself; this is for
+// what must not begin otherwise, such as opening the stores with a server's own URLs.
+func (s *Store) MayOperate(ctx context.Context, migration string) (who string, may bool, err error) {
+	err = s.pool.QueryRow(ctx, `SELECT `+statedb.Person(ctx)+`, migrator.may('operator', $1)`, migration).Scan(&who, &may)
+	return who, may, statedb.Explain(err)
+}

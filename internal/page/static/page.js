@@ -78,9 +78,9 @@
       const axis = { stroke: color("--quiet"), grid: { stroke: color("--line"), width: 1 }, ticks: { stroke: color("--line"), width: 1 } };
       const lines = ["--one", "--two", "--three"];
       const plot = new uPlot({
-        width: place.clientWidth || 340, height: 190, cursor: { drag: { x: false, y: false } }, tzDate: (ts) => uPlot.tzDate(new Date(ts * 1000), "UTC"),
+        width: place.clientWidth || 340, height: 190, cursor: { drag: { x: false, y: false } }, legend: { live: false },
         scales: { y: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] } },
-        axes: [axis, { ...axis, size: 58, values: (_, all) => all.map((v) => v + (unit ? " " + unit : "")) }],
+        axes: [{ ...axis, space: 90, values: (_, all) => all.map((ts) => new Date(ts * 1000).toISOString().slice(11, 19)) }, { ...axis, size: 58, values: (_, all) => all.map((v) => v + (unit ? " " + unit : "")) }],
         series: [{}, ...JSON.parse(place.dataset.names).map((label, i) => ({
           label, stroke: color(lines[i]), width: 2, dash: label === "limit" ? [6, 4] : undefined, spanGaps: true, points: { show: data[0].length < 3 },
         }))],

@@ -2,7 +2,12 @@ package daemontest
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
+	"image"
+	"image/color"
+	"image/png"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -123,10 +128,56 @@ func (b *browser) shots(name, from string) {
 		for size, width := range map[string]int{"wide": 1280, "400": 400} {
 			b.do("look", values{"width": width, "height": 900, "scheme": scheme})
 			b.do("scroll", values{"selector": from})
-			b.do("shot", values{"path": filepath.Join(dir, "page-"+name+"-"+size+"-"+scheme+".png")})
+			path := filepath.Join(dir, "page-"+name+"-"+size+"-"+scheme+".png")
+			b.do("shot", values{"path": path})
+			b.shrink(path)
 		}
 	}
 	b.do("look", values{"width": 1280, "height": 900, "scheme": "light"})
+}
+
+// shrink writes a picture again with the 256 colors that it has most of: a third of the bytes, and it looks the same.
+func (b *browser) shrink(path string) {
+	b.t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	shot, err := png.Decode(bytes.NewReader(text))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	bounds, count := shot.Bounds(), map[color.RGBA]int{}
+	at := func(x, y int) color.RGBA { return color.RGBAModel.Convert(shot.At(x, y)).(color.RGBA) }
+	for y := range bounds.Dy() {
+		for x := range bounds.Dx() {
+			count[at(x, y)]++
+		}
+	}
+	colors := slices.SortedFunc(maps.Keys(count), func(a, b color.RGBA) int { return count[b] - count[a] })
+	var most color.Palette
+	for _, c := range colors[:min(len(colors), 256)] {
+		most = append(most, c)
+	}
+	small, index := image.NewPaletted(bounds, most), map[color.RGBA]uint8{}
+	for y := range bounds.Dy() {
+		for x := range bounds.Dx() {
+			c := at(x, y)
+			i, known := index[c]
+			if !known {
+				i = uint8(most.Index(c)) //nolint:gosec // of 256
+				index[c] = i
+			}
+			small.SetColorIndex(x, y, i)
+		}
+	}
+	var out bytes.Buffer
+	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&out, small); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, out.Bytes(), 0o644); err != nil { //nolint:gosec // a picture for all
+		b.t.Fatal(err)
+	}
 }
 
 // clean fails with what the browser has reported since the last time: errors, refusals of the policy, requests elsewhere.
