@@ -3,7 +3,6 @@ package httpfleet_test
 import (
 	"context"
 	"log"
-	"time"
 
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/dual/httpfleet"
@@ -17,16 +16,16 @@ func Example() {
 		TokenFile: "/run/secrets/migrator-token",
 	})
 	if err != nil {
-		log.Fatal(err)
+		log.Print(err)
+		return
 	}
 	defer fleet.Close()
 	// docs: end
-	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
-	defer stop()
-	instance, err := dual.Join(ctx, dual.Config{Fleet: fleet})
+	instance, err := dual.Join(context.Background(), dual.Config{Fleet: fleet})
 	if err != nil {
-		log.Fatal(err)
+		log.Print(err) // and again, after a pause
+		return
 	}
 	log.Print(instance.Route())
-	log.Print(instance.Run(ctx)) // until ctx ends; then it leaves
+	log.Print(instance.Run(context.Background())) // until its context ends; then it leaves
 }
