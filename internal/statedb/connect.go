@@ -36,7 +36,16 @@ func ParseURL(url string) (*pgxpool.Config, error) {
 	if cfg.ConnConfig.ConnectTimeout == 0 {
 		cfg.ConnConfig.ConnectTimeout = phases.ConnectWithin
 	}
+	cfg.ConnConfig.AfterConnect = prepareSession
 	return cfg, nil
+}
+
+// prepareSession sets up each session of the state database, also those that are made with a copy of the configuration.
+// The planner takes statements over many small tables as expensive: with the server's default, jit = on, the one that
+// reads a migration's status is compiled for seconds, at each call, and runs for a millisecond. A startup parameter would
+// be refused by PgBouncer.
+func prepareSession(ctx context.Context, conn *pgconn.PgConn) error {
+	return conn.Exec(ctx, `SET jit = off`).Close()
 }
 
 // Connect opens a pool and makes one connection; its errors explain why that failed.
