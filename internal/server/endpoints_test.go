@@ -23,7 +23,9 @@ type tokenOf struct{}
 func endpoints(s *source, list ...server.Endpoint) (*server.Endpoints, *http.ServeMux) {
 	e := &server.Endpoints{
 		Directory: &server.Directory{Read: s.read, Notified: s.notified}, List: list, Heartbeat: 10 * time.Millisecond,
-		WithToken: func(ctx context.Context, token string) context.Context { return context.WithValue(ctx, tokenOf{}, token) },
+		WithToken: func(ctx context.Context, token string) context.Context {
+			return context.WithValue(ctx, tokenOf{}, token)
+		},
 		Explain: func(err error) *server.Problem { return server.NewProblem(server.Internal, "%s", err) },
 	}
 	mux := http.NewServeMux()

@@ -101,6 +101,15 @@ var codes = []struct {
 	{StateUnreachable, http.StatusServiceUnavailable, "The state database does not answer: it is unknown whether the operation took effect. Repeat it, at another daemon or after `Retry-After`."},
 }
 
+// Codes are all of them.
+func Codes() []Code {
+	all := make([]Code, len(codes))
+	for i, c := range codes {
+		all[i] = c.code
+	}
+	return all
+}
+
 func (c Code) status() int {
 	for _, known := range codes {
 		if known.code == c {

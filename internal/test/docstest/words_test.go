@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/server"
 	"github.com/stranglerfig/migrator/internal/test/clitest"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
@@ -109,6 +110,9 @@ func TestGatesInDocs(t *testing.T) {
 	others := slices.Concat(words(phases.Order...), words(phases.Fenced, phases.Lifting, phases.Returning), words(hint.Actions()...), noGates)
 	for _, f := range hint.Failures() {
 		others = append(others, f.Code)
+	}
+	for _, code := range server.Codes() {
+		others = append(others, string(code))
 	}
 	for path, text := range clitest.Docs(t) {
 		for _, m := range append(hyphenated.FindAllStringSubmatch(text, -1), overridden.FindAllStringSubmatch(text, -1)...) {
