@@ -280,9 +280,15 @@ func (f *Fleet) AppliedFile(ctx context.Context) (config []byte, err error) {
 
 // Columns implements dual.ColumnsReader.
 func (f *Fleet) Columns(ctx context.Context) (applied, former *record.Schema, err error) {
+	_, applied, former, err = f.Applied(ctx)
+	return applied, former, err
+}
+
+// Applied is AppliedFile and Columns, as of one moment.
+func (f *Fleet) Applied(ctx context.Context) (config []byte, applied, former *record.Schema, err error) {
 	var texts [2][]byte
-	if _, texts[0], texts[1], err = f.applied(ctx); err != nil {
-		return nil, nil, err
+	if config, texts[0], texts[1], err = f.applied(ctx); err != nil {
+		return nil, nil, nil, err
 	}
 	var found [2]*record.Schema
 	for i, text := range texts {
@@ -291,13 +297,13 @@ func (f *Fleet) Columns(ctx context.Context) (applied, former *record.Schema, er
 		}
 		s := &record.Schema{}
 		if err := json.Unmarshal(text, s); err != nil {
-			return nil, nil, fmt.Errorf("the migration's columns: %w", err)
+			return nil, nil, nil, fmt.Errorf("the migration's columns: %w", err)
 		}
 		if len(s.Fields) > 0 {
 			found[i] = s
 		}
 	}
-	return found[0], found[1], nil
+	return config, found[0], found[1], nil
 }
 
 // ReportStateLoss implements dual.StateLossReporter: from then on Status.StateLoss

@@ -11,6 +11,7 @@ import (
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/leasewire"
+	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/server"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
@@ -87,6 +88,7 @@ func (a *API) leases() []server.Endpoint {
 		server.Handle(server.Endpoint{
 			ID: "applied", Group: "Route", Method: http.MethodGet, Path: of + "/applied", Needs: server.NeedsApplication,
 			Summary: "Get the applied migration file, and the columns that are moved",
+			About:   "An instance that moves by this answer, and by nothing else, gives its `moves` to Join: from shadow-write on a lease is refused to one that does not say what it moves, or moves something else. It reads the answer again when a grant has another `config_hash`.",
 		}, a.applied),
 		server.Handle(server.Endpoint{
 			ID: "reportStateLoss", Group: "Route", Method: http.MethodPost, Path: of + "/state-loss", Needs: server.NeedsApplication,
@@ -233,15 +235,15 @@ func (a *API) applied(ctx context.Context, c *server.Call, _ server.None) (lease
 	if err != nil {
 		return leasewire.Applied{}, err
 	}
-	file, err := f.AppliedFile(ctx)
-	if err != nil {
-		return leasewire.Applied{}, err
-	}
-	columns, former, err := f.Columns(ctx)
+	file, columns, former, err := f.Applied(ctx)
 	if err != nil {
 		return leasewire.Applied{}, err
 	}
 	d := leasewire.Applied{File: file}
+	if m, err := openstore.Stored(file); err == nil && columns != nil { // a file of another release may not be read
+		m.Schema = columns
+		d.Moves = m.Moves()
+	}
 	for _, part := range []struct {
 		from *record.Schema
 		to   *json.RawMessage

@@ -172,6 +172,7 @@ type Applied struct {
 	File    json.RawMessage `json:"file" jsonschema_description:"the migration file as JSON, without URLs"`
 	Columns json.RawMessage `json:"columns,omitempty" jsonschema_description:"the columns that are moved; absent: none are known"`
 	Former  json.RawMessage `json:"former_columns,omitempty" jsonschema_description:"those of before, while instances may still move these"`
+	Moves   string          `json:"moves,omitempty" jsonschema_description:"the hash of what an instance moves that moves by the file and the columns of this answer; absent: no columns are known"`
 }
 
 // StateLossRequest reports that the state has lost an epoch.

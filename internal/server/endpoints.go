@@ -204,7 +204,8 @@ func (e *Endpoints) Register(mux *http.ServeMux) {
 	e.guard = newGuard(&guard{
 		Directory: e.Directory, rate: cmp.Or(e.Rate, rateOfAPI),
 		fail: func(w http.ResponseWriter, _ int, code, details string) {
-			(&Problem{Code: Code(code), Detail: details}).write(w)
+			what, try, _ := strings.Cut(details, ": ")
+			NewProblem(Code(code), "%s", what).WithTry(try).write(w)
 		},
 	})
 	document := sync.OnceValues(func() ([]byte, error) { return Document(e.List) })

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"syscall"
 	"testing"
@@ -51,6 +52,30 @@ func TestAnApplicationByTheHTTPAPI(t *testing.T) {
 	}
 	defer fleet.Close()
 	clitest.Until(t, "the daemons to know the token", func() bool { _, err := fleet.TargetRead(t.Context()); return err == nil })
+
+	// What an instance in another language says of itself.
+	ask := func(method, path, body string) (doc map[string]any) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), method, first.url+"/api/v1/migrations/items"+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+made.Token)
+		r.Header.Set("Content-Type", "application/json")
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = answer.Body.Close() }()
+		_ = json.NewDecoder(answer.Body).Decode(&doc) // of 204 there is none
+		return doc
+	}
+	moves := ask(http.MethodGet, "/applied", "")["moves"]
+	other := ask(http.MethodPost, "/leases", fmt.Sprintf(`{"lease":"one-in-another-language","instance":"other","moves":%q}`, moves))
+	if other["other_moves"] != false || other["config_hash"] == "" {
+		t.Errorf("an instance that moves what is applied (%v): %v", moves, other)
+	}
+	ask(http.MethodDelete, "/leases/one-in-another-language", "")
 
 	m, err := openstore.Load(o.Path("migration.yaml"))
 	if err != nil {

@@ -74,7 +74,7 @@ var may = rows(map[string]string{
 		" internal/state/backfills internal/state/drills internal/state/reconciles internal/state/runbooks internal/statedb",
 	"internal/server":     "phases internal/hint internal/infile internal/logs internal/oneline",
 	"internal/leasewire":  "dual dual/telemetry internal/stats/sketch phases record store", // what an instance and the server send each other
-	"internal/api":        words + " dual dual/pgfleet migration internal/app internal/control internal/leasewire internal/oneline internal/pgfail internal/server internal/state internal/state/reconciles internal/statedb",
+	"internal/api":        words + " dual dual/pgfleet migration internal/app internal/control internal/leasewire internal/oneline internal/openstore internal/pgfail internal/server internal/state internal/state/reconciles internal/statedb",
 	"internal/sqlconsole": "record runbook internal/pgfail",
 
 	"internal/configschema":     words + " migration runbook",
