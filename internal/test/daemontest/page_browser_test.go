@@ -38,7 +38,7 @@ func newBrowser(t *testing.T) *browser {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "node", filepath.Join("testdata", "browser.mjs"), packages, chromium) //nolint:gosec // the test's own
+	cmd := exec.CommandContext(t.Context(), "node", filepath.Join("testdata", "browser.mjs"), packages, chromium)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -165,7 +165,7 @@ func (b *browser) shrink(path string) {
 			c := at(x, y)
 			i, known := index[c]
 			if !known {
-				i = uint8(most.Index(c)) //nolint:gosec // of 256
+				i = uint8(most.Index(c))
 				index[c] = i
 			}
 			small.SetColorIndex(x, y, i)
@@ -175,7 +175,7 @@ func (b *browser) shrink(path string) {
 	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&out, small); err != nil {
 		b.t.Fatal(err)
 	}
-	if err := os.WriteFile(path, out.Bytes(), 0o644); err != nil { //nolint:gosec // a picture for all
+	if err := os.WriteFile(path, out.Bytes(), 0o644); err != nil {
 		b.t.Fatal(err)
 	}
 }
