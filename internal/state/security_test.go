@@ -158,6 +158,7 @@ var onlyRead = []string{
 	"rescue", "witness", // of an application: they lead to where nothing is lost
 	"owns", "create_token", "revoke_token", "list_tokens", // of a role's own tokens, or the owner's
 	"bearers", "flagged", // ask for the grant of a server
+	"person", // who calls: the session, or the role of its token
 }
 
 // TestFunctionsOfTheOwnerAskWhoCalls: a function that has the owner's rights sets its search path; one that a role may
