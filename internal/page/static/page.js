@@ -131,7 +131,7 @@
     dialog.innerHTML = await response.text();
     times(dialog);
     if (!dialog.open) dialog.showModal();
-    const first = dialog.querySelector("[autofocus], input, select, button, a");
+    const first = dialog.querySelector("[autofocus]") || dialog.querySelector("input, select, button, a");
     if (first) first.focus();
     const watch = dialog.querySelector("[data-watch]");
     if (watch) follow(watch.dataset.watch);
