@@ -35,6 +35,7 @@ const commands = {
   scroll: async ({ selector }) => { await page.locator(selector).first().evaluate((e) => e.scrollIntoView()); },
   click: async ({ selector }) => { await page.locator(selector).first().click(); },
   fill: async ({ selector, text }) => { await page.locator(selector).first().fill(text); },
+  focus: async ({ selector }) => { await page.locator(selector).first().focus(); },
   press: async ({ text }) => { await page.keyboard.press(text); },
   focused: async () => page.evaluate(() => document.activeElement.id || document.activeElement.textContent.trim().slice(0, 60)),
   value: async ({ text }) => page.evaluate(text),
