@@ -8,7 +8,6 @@ import (
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/internal/state"
-	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
@@ -78,7 +77,7 @@ func IsInput(err error) bool {
 		return true
 	}
 	for _, known := range []error{
-		ErrNoFile, reconciles.ErrUnknownRun, statedb.ErrNoSchema, state.ErrNewer, state.ErrOlder, statedb.ErrUnknownMigration, statedb.ErrURL, statedb.ErrWrongURL, store.ErrOwned,
+		ErrNoFile, statedb.ErrNoSchema, state.ErrNewer, state.ErrOlder, statedb.ErrUnknownMigration, statedb.ErrURL, statedb.ErrWrongURL, store.ErrOwned,
 	} {
 		if errors.Is(err, known) {
 			return true
