@@ -66,7 +66,7 @@ type Page struct {
 
 // Board is all that was read, as of one moment.
 type Board struct {
-	At       time.Time // when the reading that it is from began, by this process's clock
+	At       time.Time // when the reading that it is from began, by this process's clock; zero: none has succeeded
 	Down     string    // why the state can't be read since; "": it can
 	Since    time.Time // since when
 	Pictures []*Picture
@@ -111,7 +111,7 @@ func (p *Page) Run(ctx context.Context) error {
 	var read time.Time
 	for {
 		began := time.Now()
-		if p.asked.Swap(false) || p.inUse() || began.Sub(read) >= idleEvery || p.present.Load() == nil {
+		if p.asked.Swap(false) || p.inUse() || p.behind || began.Sub(read) >= idleEvery || p.present.Load() == nil {
 			read = began
 			p.refresh(ctx)
 			p.review(ctx)
@@ -188,9 +188,7 @@ func (p *Page) isWatched(name string) bool {
 // refresh reads the state once. If that fails the last board stays, and says so.
 func (p *Page) refresh(ctx context.Context) {
 	began := time.Now()
-	reading, cancel := context.WithTimeout(ctx, refreshWithin)
-	defer cancel()
-	pictures, err := p.read(reading)
+	pictures, err := p.read(ctx)
 	if ctx.Err() != nil {
 		return
 	}
@@ -222,7 +220,9 @@ func (p *Page) refresh(ctx context.Context) {
 // read reads what is shown now: those migrations in full that a page shows, and of the others those that have changed
 // or were not read for a while.
 func (p *Page) read(ctx context.Context) ([]*Picture, error) {
-	all, err := p.State.List(ctx)
+	listing, cancel := context.WithTimeout(ctx, refreshWithin)
+	defer cancel()
+	all, err := p.State.List(listing)
 	if err != nil {
 		return nil, err
 	}
@@ -238,7 +238,10 @@ func (p *Page) read(ctx context.Context) ([]*Picture, error) {
 			pictures = append(pictures, before)
 			continue
 		}
-		picture, err := readPicture(ctx, p.State, st.Migration, before, watched)
+		// Each has its time: of many migrations, all together may take longer than a state that answers takes for one.
+		one, cancel := context.WithTimeout(ctx, refreshWithin)
+		picture, err := readPicture(one, p.State, st.Migration, before, watched)
+		cancel()
 		if errors.Is(err, statedb.ErrUnknownMigration) {
 			continue // it was forgotten since
 		}

@@ -91,6 +91,16 @@ func serveOnly(t *testing.T, url string) *served {
 		t.Fatal(err)
 	}
 	t.Cleanup(store.Close)
+	s := run(t, store)
+	for status := 0; status != http.StatusOK; { // until the state was read; the test's own limit ends it
+		status, _, _ = s.get("/page")
+	}
+	return s
+}
+
+// run serves a page.
+func run(t *testing.T, store *state.Store) *served {
+	t.Helper()
 	s := &served{t: t, state: store, page: &page.Page{State: store}}
 	mux := http.NewServeMux()
 	s.page.Register(mux)
@@ -99,9 +109,6 @@ func serveOnly(t *testing.T, url string) *served {
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = s.page.Run(ctx) }()
 	t.Cleanup(func() { stop(); <-ended; s.http.Close() })
-	for status := 0; status != http.StatusOK; { // until the state was read; the test's own limit ends it
-		status, _, _ = s.get("/page")
-	}
 	return s
 }
 
@@ -321,4 +328,36 @@ func TestThePageStaysWithoutTheState(t *testing.T) {
 	e.until(func() bool { return e.parts["asof"] == "" })
 	s.advance()
 	e.until(func() bool { return strings.Contains(e.parts["head"], `id="phase">shadow-write`) })
+}
+
+// TestThePageClaimsNothingBeforeItHasRead: while the state has never answered, no migration is not what it says; once the
+// state answers, it is read without a page that asks.
+func TestThePageClaimsNothingBeforeItHasRead(t *testing.T) {
+	t.Parallel()
+	server := testenv.Postgres(t)
+	if _, _, err := state.Migrate(t.Context(), server.URL()); err != nil {
+		t.Fatal(err)
+	}
+	store, err := state.Open(t.Context(), server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	apply(t, store, "items")
+	if err := server.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	s := run(t, store)
+	for body := ""; !strings.Contains(body, "nothing was read yet: the state database does not answer"); { // the test's own limit ends it
+		_, _, body = s.get("/page")
+		if strings.Contains(body, "No migration has been applied") || strings.Contains(body, "as of") {
+			t.Fatalf("it says of a state that was never read: %s", body)
+		}
+	}
+	if err := server.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for body := ""; !strings.Contains(body, `href="/page/m/items"`); {
+		_, _, body = s.get("/page")
+	}
 }

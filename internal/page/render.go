@@ -163,11 +163,14 @@ func (p *Page) parts(picture *Picture, keys bool) ([]part, error) {
 
 func (p *Page) listParts(b *Board) ([]part, error) {
 	b.list.once.Do(func() {
-		var rows []shown
+		list := struct {
+			Rows []shown
+			Read bool // once: an empty list is no claim before
+		}{Read: !b.At.IsZero()}
 		for _, picture := range b.Pictures {
-			rows = append(rows, shown{Picture: picture, page: p})
+			list.Rows = append(list.Rows, shown{Picture: picture, page: p})
 		}
-		b.list.parts, b.list.err = p.render([]string{"list"}, rows)
+		b.list.parts, b.list.err = p.render([]string{"list"}, list)
 	})
 	return b.list.parts, b.list.err
 }
