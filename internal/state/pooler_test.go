@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/statedb"
@@ -71,5 +73,34 @@ func TestLed(t *testing.T) {
 	}))
 	if seen = append(seen, led()); !slices.Equal(seen, []bool{false, true, false}) {
 		t.Errorf("%v", seen)
+	}
+}
+
+// TestSessionsOfTheStateCompileNothing: with a server's default, to compile the statement that reads a status takes longer
+// than a lease.
+func TestSessionsOfTheStateCompileNothing(t *testing.T) {
+	t.Parallel()
+	s, dbURL := open(t)
+	var theirs string
+	conn, err := pgx.Connect(t.Context(), dbURL)
+	must(t, err)
+	must(t, conn.QueryRow(t.Context(), `SHOW jit`).Scan(&theirs))
+	must(t, conn.Close(t.Context()))
+	if theirs != "on" {
+		t.Fatalf("jit is %s in a session without settings: this test's server must have PostgreSQL's default", theirs)
+	}
+	calls, err := s.ForTokens(t.Context())
+	must(t, err)
+	t.Cleanup(calls.Close)
+	// Listeners and leaders connect with a copy of the pool's configuration.
+	for what, cfg := range map[string]*pgx.ConnConfig{"the pool": s.Pool().Config().ConnConfig, "a copy": s.Pool().Config().ConnConfig.Copy(), "the pool for tokens": calls.Pool().Config().ConnConfig} {
+		conn, err := pgx.ConnectConfig(t.Context(), cfg)
+		must(t, err)
+		var jit string
+		must(t, conn.QueryRow(t.Context(), `SHOW jit`).Scan(&jit))
+		must(t, conn.Close(t.Context()))
+		if jit != "off" {
+			t.Errorf("%s: jit is %s", what, jit)
+		}
 	}
 }

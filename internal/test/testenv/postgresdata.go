@@ -178,7 +178,7 @@ func (s *PostgresServer) configure() error {
 	}
 	set := map[string]string{
 		"listen_addresses": "127.0.0.1", "port": fmt.Sprint(s.port), "unix_socket_directories": s.dir.file("run"),
-		"max_connections": "200", "shared_buffers": "64MB", "jit": "off",
+		"max_connections": "200", "shared_buffers": "64MB",
 		"wal_level": "logical", "max_wal_senders": "40", "max_replication_slots": "40",
 		"fsync": "off", "timezone": zone, "log_timezone": zone,
 		// In the data directory, so that a killed server leaves nothing in /dev/shm.
