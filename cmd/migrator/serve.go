@@ -17,7 +17,7 @@ const defaultListen = "127.0.0.1:7070"
 func addServeFlags(f *pflag.FlagSet) {
 	f.String("listen", defaultListen, "address of health checks, status and metrics, on loopback")
 	f.Bool("listen-anywhere", false, "allow addresses off loopback: any client can then read the migrations' status")
-	f.Bool("api", false, "serve the HTTP API for callers with a token: leases of instances in any language")
+	f.Bool("api", false, "serve the HTTP API for callers with a token: leases of instances in any language, and an operator's steps")
 	f.Bool("page", false, "serve the page for browsers at /page: every migration, what blocks it, and its buttons")
 	f.Bool("flags", false, "answer OpenFeature's remote evaluation (OFREP) for callers with a token")
 }
