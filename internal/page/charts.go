@@ -61,11 +61,11 @@ func (c *chart) text(v float64) string {
 func (s shown) mismatches() chart {
 	c := chart{ID: "mismatch", Title: "Mismatches between the stores", Unit: "%", Names: []string{"measured", "bound", "limit"}}
 	c.Says = "No comparison is judged on this route."
-	for _, e := range s.Series.Bounds {
+	for _, e := range s.Bounds {
 		c.add(e.At, 100*e.Value, 100*e.Bound, 100*e.Limit)
 	}
-	if n := len(s.Series.Bounds); n > 0 {
-		e := s.Series.Bounds[n-1]
+	if n := len(s.Bounds); n > 0 {
+		e := s.Bounds[n-1]
 		c.Says = fmt.Sprintf("Mismatch %s of %s, bound %s of %s allowed.", percent(e.Value), humanize.Counted(e.Samples, "comparison"), percent(e.Bound), percent(e.Limit))
 	}
 	return c

@@ -64,7 +64,8 @@ type background struct {
 	Records  []runbook.Record // of the newest runbook run
 	Drills   []drills.Run
 	Coverage reconcile.Coverage
-	Series   series
+	Series   app.Series
+	Bounds   []phases.Evaluation // of the gate on mismatches, oldest first
 }
 
 const (
@@ -194,7 +195,14 @@ func readBackground(ctx context.Context, store *state.Store, m *migration.Config
 	if b.Coverage, err = app.Coverage(ctx, store, m); err != nil {
 		return nil, err
 	}
-	b.Series, err = readSeries(ctx, store, s, b.Coverage, before)
+	if b.Bounds, err = app.ReadBounds(ctx, store, name, phases.GateKind, phases.GateConsistency, s.Snapshot.Now); err != nil {
+		return nil, err
+	}
+	var seen app.Series
+	if before != nil {
+		seen = before.Series
+	}
+	b.Series, err = app.ReadSeries(ctx, store, s, b.Coverage, seen)
 	return b, err
 }
 

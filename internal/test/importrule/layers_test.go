@@ -64,13 +64,13 @@ var may = rows(map[string]string{
 	"internal/state/runbooks":   tool + " runbook internal/pgfail internal/statedb",
 
 	// What the command line and the daemon share, the servers, and monitoring.
-	"internal/app": tool + " dual dual/pgfleet reconcile runbook internal/backfill internal/capture internal/control internal/drill internal/humanize internal/judge" +
+	"internal/app": tool + " dual dual/pgfleet dual/telemetry reconcile runbook internal/backfill internal/capture internal/control internal/drill internal/humanize internal/judge" +
 		" internal/openstore internal/schedule internal/sources internal/sqlconsole" +
 		" internal/state internal/state/backfills internal/state/captures internal/state/drills internal/state/reconciles internal/state/runbooks internal/statedb internal/throttle",
 	"internal/preflight": tool + " internal/capture internal/humanize internal/infile internal/notify/secrets internal/state internal/statedb reconcile",
 	"internal/daemon": tool + " metrics reconcile internal/app internal/api internal/capture internal/control internal/judge internal/notify internal/openstore internal/schedule" +
 		" internal/page internal/server internal/state internal/state/captures internal/state/outbox internal/state/reconciles internal/statedb",
-	"internal/page": tool + " dual/telemetry reconcile runbook internal/app internal/backfill internal/control internal/humanize internal/judge internal/state" +
+	"internal/page": tool + " reconcile runbook internal/app internal/backfill internal/control internal/humanize internal/judge internal/state" +
 		" internal/state/backfills internal/state/drills internal/state/reconciles internal/state/runbooks internal/statedb",
 	"internal/server":     "phases internal/hint internal/infile internal/logs internal/oneline",
 	"internal/leasewire":  "dual dual/telemetry internal/stats/sketch phases record store", // what an instance and the server send each other
