@@ -37,20 +37,26 @@ func size(w io.Writer) (columns, lines int) {
 
 // onScreen prints what print prints so that it fits the terminal, the first lines first. Elsewhere it prints
 // all as it is.
-func (c *cli) onScreen(before string, print func() error) error {
+func (c *cli) onScreen(print func() error) error {
 	columns, lines := size(c.out)
-	if columns == 0 {
+	if columns == 0 || c.settings.Output == outputJSON {
 		return print()
 	}
-	screen := c.out
-	f := &frame{to: screen}
-	c.out = f
-	err := print()
-	c.out = screen
+	text, err := c.printed(print)
 	if err == nil {
-		_, err = io.WriteString(screen, before+fit(f.String(), columns, lines-1))
+		_, err = io.WriteString(c.out, fit(text, columns, lines-1))
 	}
 	return err
+}
+
+// printed returns what print prints, as it would print it to c.out.
+func (c *cli) printed(print func() error) (string, error) {
+	to := c.out
+	f := &frame{to: to}
+	c.out = f
+	err := print()
+	c.out = to
+	return f.String(), err
 }
 
 // fit wraps the lines of a text at its words and leaves out what is below the last line. A continued line is

@@ -30,83 +30,84 @@ func newStatus(c *cli) *cobra.Command {
 				return err
 			}
 			defer store.Close()
-			if !watch && c.settings.Output == outputJSON {
-				return c.showStatus(ctx, store, args)
+			if watch {
+				return c.watch(ctx, store, args)
 			}
-			if !watch {
-				return c.onScreen("", func() error { return c.showStatus(ctx, store, args) })
+			found, err := c.readStatus(ctx, store, args, map[string]trends{})
+			if err != nil {
+				return err
 			}
-			return c.watch(ctx, func() error { return c.showStatus(ctx, store, args) })
+			return c.onScreen(func() error { return c.showStatus(found) })
 		},
 	}
-	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again every second until interrupted")
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "keep it on the terminal until interrupted, read again each second; into a pipe: print it whenever it has changed")
 	return cmd
 }
 
-// watch repeats show each second. On a terminal it draws over what it has drawn before.
-func (c *cli) watch(ctx context.Context, show func() error) error {
-	before := ""
-	if isTerminal(c.out) {
-		before = "\x1b[H\x1b[2J"
-	}
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		if err := c.onScreen(before, show); err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
+// migrationStatus is what status shows of a migration.
+type migrationStatus struct {
+	app.Status
+	trends trends
 }
 
-func (c *cli) showStatus(ctx context.Context, store *state.Store, args []string) error {
+// readStatus reads the migrations that status shows. kept has the trends that were read before, by migration.
+func (c *cli) readStatus(ctx context.Context, store *state.Store, args []string, kept map[string]trends) (found []migrationStatus, err error) {
 	var names []string
 	if len(args) > 0 || c.settings.migrationFile() != "" {
 		name, err := c.name(ctx, store, args)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		names = []string{name}
 	} else {
 		all, err := store.List(ctx)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for _, st := range all {
 			names = append(names, st.Migration)
 		}
 	}
-	found := []app.Status{}
+	columns, _ := size(c.out)
 	for _, name := range names {
-		s, err := app.ReadStatus(ctx, store, name)
+		s, m, err := app.ReadStatusApplied(ctx, store, name)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		found = append(found, s)
+		one := migrationStatus{Status: s}
+		if columns > 0 && len(names) == 1 && c.settings.Output != outputJSON {
+			if one.trends, err = readTrends(ctx, store, m, s, kept[name]); err != nil {
+				return nil, err
+			}
+			kept[name] = one.trends
+		}
+		found = append(found, one)
 	}
-	return c.show(found, func() {
+	return found, nil
+}
+
+func (c *cli) showStatus(found []migrationStatus) error {
+	document := []app.Status{}
+	for _, s := range found {
+		document = append(document, s.Status)
+	}
+	return c.show(document, func() {
+		columns, _ := size(c.out)
 		if len(found) == 0 {
 			c.printf("no migration has been applied\n")
 		}
 		for i, s := range found {
-			if columns, _ := size(c.out); i > 0 && columns == 0 {
+			if i > 0 && columns == 0 {
 				c.printf("\n")
 			}
-			if columns, _ := size(c.out); columns > 0 && len(found) > 1 {
-				c.printHead(s)
+			if columns > 0 && len(found) > 1 {
+				c.printHead(s.Status)
 				continue
 			}
 			c.printStatus(s)
 		}
-		if columns, _ := size(c.out); columns > 0 && len(found) > 1 {
-			c.printf("\nall of one: migrator status %s\n", found[0].Status.Migration)
+		if columns > 0 && len(found) > 1 {
+			c.printf("\nall of one: migrator status %s\n", found[0].Status.Status.Migration)
 		}
 	})
 }
@@ -145,16 +146,18 @@ func (c *cli) printHead(s app.Status) {
 	}
 	c.printf("  next       %s\n", nextText(s.Next, now))
 	for _, job := range s.Jobs {
-		c.printf("  %-10s %s\n", job.Job, job.Text(now))
+		c.printf("  %-10s %s%s\n", job.Job, c.jobBar(job.Share), job.Text(now))
 	}
 }
 
-func (c *cli) printStatus(s app.Status) {
+func (c *cli) printStatus(shown migrationStatus) {
+	s := shown.Status
 	st, now := s.Status, s.Snapshot.Now
 	c.printHead(s)
 	if s.Next != nil {
 		c.printGatesOf(s, now)
 	}
+	c.printTrends(s, shown.trends)
 	fleet := written(humanize.Counted(s.Fleet.Live, "instance") + ", settled")
 	if !s.Settled {
 		text := fmt.Sprintf("%s, %d behind, %d lapsed", humanize.Counted(s.Fleet.Live, "instance"), s.Fleet.Behind, len(s.Fleet.Lapsed))
