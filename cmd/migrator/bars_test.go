@@ -170,3 +170,23 @@ func TestMeasuresAsRows(t *testing.T) {
 		}
 	}
 }
+
+// TestTrendsAsRows: both stores' latencies have one scale, and what was never behind is left out.
+func TestTrendsAsRows(t *testing.T) {
+	t.Parallel()
+	nan := math.NaN()
+	if got := readRows([]app.Timed{{Legacy: nan, Target: nan}}); got != nil {
+		t.Errorf("nothing was timed: %+v", got)
+	}
+	got := readRows([]app.Timed{{Legacy: 0.002, Target: nan}, {Legacy: 0.001, Target: nan}, {Legacy: nan, Target: nan}})
+	if len(got) != 2 || got[0].text != "1 ms" || got[1].text != "none timed lately" || got[0].top != 0.002 || got[1].top != 0.002 {
+		t.Errorf("the newest that was timed, on the scale of the slowest: %+v", got)
+	}
+	s := app.Status{Status: phases.Status{JournalKeys: 1}}
+	if got := behindRows(s, []app.Seen{{Capture: nan}, {Capture: nan}}); len(got) != 0 {
+		t.Errorf("nothing was behind: %+v", got)
+	}
+	if got := behindRows(s, []app.Seen{{Journal: 7, Capture: nan}, {Journal: 1, Capture: nan}}); len(got) != 1 || got[0].text != "1 key" || len(got[0].values) != 2 {
+		t.Errorf("keys are behind: %+v", got)
+	}
+}

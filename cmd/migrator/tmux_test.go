@@ -101,8 +101,10 @@ func closingIn(t *testing.T, o *clitest.Operator) {
 		t.Fatal(err)
 	}
 	for _, bound := range []float64{0.2, 0.14, 0.1, 0.08, 0.06, 0.05, 0.042, 0.035} {
-		one := phases.Evaluation{Kind: phases.GateKind, Name: phases.GateConsistency, Epoch: st.Route.Epoch, ConfigHash: st.ConfigHash, Verdict: phases.Inconclusive,
-			Detail: "100 comparisons", Samples: 100, Bound: bound, Limit: 0.02}
+		one := phases.Evaluation{
+			Kind: phases.GateKind, Name: phases.GateConsistency, Epoch: st.Route.Epoch, ConfigHash: st.ConfigHash, Verdict: phases.Inconclusive,
+			Detail: "100 comparisons", Samples: 100, Bound: bound, Limit: 0.02,
+		}
 		other := one
 		other.Kind, other.Name, other.Verdict, other.Bound, other.Limit = phases.TriggerKind, phases.TriggerMismatches, phases.Quiet, 0.05-bound/5, 0.1
 		if _, err := store.Record(t.Context(), "loans", []phases.Evaluation{one, other}); err != nil {
