@@ -165,7 +165,7 @@ func (a *API) run(ctx context.Context, c *server.Call, _ server.None) (app.Recon
 	if err != nil {
 		return app.Reconciled{}, err
 	}
-	return app.ReadRun(ctx, a.State, c.Param("migration"), id, int(limit))
+	return app.ReadRun(ctx, a.State, c.Param("migration"), id, limit)
 }
 
 // require refuses a caller whose role has none of the kinds of grant for the migration, before anything is read: a

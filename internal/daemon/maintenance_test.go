@@ -184,7 +184,12 @@ func runMaintainer(t *testing.T, phase phases.Phase, f func(w *fakeStores)) (log
 		}
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
-		go func() { ended <- m.Run(ctx) }()
+		go func() {
+			// It begins once f waits for the first time: what f has set until then is so from the beginning.
+			time.Sleep(time.Nanosecond)
+			w.set(func() { w.began = time.Now() })
+			ended <- m.Run(ctx)
+		}()
 		f(w)
 		stop()
 		if err := <-ended; err != nil {

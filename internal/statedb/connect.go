@@ -45,6 +45,9 @@ func ParseURL(url string) (*pgxpool.Config, error) {
 // reads a migration's status is compiled for seconds, at each call, and runs for a millisecond. A startup parameter would
 // be refused by PgBouncer.
 func prepareSession(ctx context.Context, conn *pgconn.PgConn) error {
+	if isOld(conn.ParameterStatus("server_version")) {
+		return nil // RefuseOld refuses it, before the first statement
+	}
 	return conn.Exec(ctx, `SET jit = off`).Close()
 }
 

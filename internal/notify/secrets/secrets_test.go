@@ -22,7 +22,7 @@ func TestSecrets(t *testing.T) {
 			t.Errorf("%q: %q, %v", text, got, err)
 		}
 	}
-	for text, want := range map[string]string{"": "there are 0", " \n": "there are 0", "a1\nb2\nc3": "there are 3", "whsec_!c4": "not base64"} {
+	for text, want := range map[string]string{"": "there are 0", "\t\n": "there are 0", "a1\nb2\nc3": "there are 3", "whsec_!c4": "not base64"} {
 		_, err := secrets.Parse(text)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "c4") {
 			t.Errorf("%q: %v, want %q", text, err, want)
