@@ -19,7 +19,7 @@ LONGEST   = ./internal/test/daemontest ./examples/demo ./internal/test/torture .
 AT_A_TIME = $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n + 1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test race lint fmt fuzz bench docs generated verify matrix torture evening capture capture-soak model mutate zoo badinputs vulns sbom peers integrations browser clean
+.PHONY: help deps build demo test race lint fmt fuzz bench docs generated verify matrix torture evening capture capture-soak model mutate zoo badinputs vulns sbom peers integrations browser typescript clean
 
 help: ## Say what the targets do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -111,6 +111,10 @@ badinputs: deps ## Refuse 3,000 generated bad inputs (BADINPUTS=n, SEED=n for ot
 browser: deps ## Drive the page in Chromium, with axe-core (SCREENSHOTS=1 writes the pictures of docs/page.md)
 	packages=$$(sh scripts/browser.sh) && MIGRATOR_BROWSER=$$packages MIGRATOR_SCREENSHOTS=$(SCREENSHOTS) \
 		$(GO) test -count=1 -vet=off -timeout=20m -run '^TestThePageInABrowser$$' -v ./internal/test/daemontest
+
+typescript: deps ## Run examples/typescript beside an instance in Go, under load (needs Node.js 20)
+	compiled=$$(sh scripts/typescript.sh) && MIGRATOR_TYPESCRIPT=$$compiled \
+		$(GO) test -count=1 -vet=off -timeout=20m -run '^TestAnInstanceInTypeScript$$' -v ./internal/test/daemontest
 
 vulns: ## Look for known vulnerabilities in what is linked (needs vuln.go.dev)
 	@sh scripts/vulns.sh "$(TOOL)"
