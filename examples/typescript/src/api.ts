@@ -111,7 +111,7 @@ export class Api {
       const at = (this.at + (n === 0 ? 0 : 1)) % this.urls.length;
       this.at = at;
       // Each daemon gets its share of the time: one whose machine is gone must not use it up.
-      const share = Math.max((end - performance.now()) / (this.urls.length - n), 1);
+      const share = Math.ceil(Math.max((end - performance.now()) / (this.urls.length - n), 1));
       try {
         const answer = await this.send(this.urls[at]!, method, path, body, AbortSignal.timeout(share));
         const text = await answer.text();

@@ -59,6 +59,8 @@ export class Records {
     private readonly api: Api,
     private readonly legacy: Legacy,
     private readonly target: Target,
+    private readonly column: string, // the key's
+    private readonly numbers: string[], // the columns of whole numbers
   ) {}
 
   static async open(o: Options): Promise<Records> {
@@ -86,7 +88,7 @@ export class Records {
         sample: (within) => target.sample(within),
         log: o.log ?? (() => {}),
       });
-      return new Records(instance, api, legacy, target);
+      return new Records(instance, api, legacy, target, key.name, columns.fields.filter((f) => f.kind === "int").map((f) => f.name));
     } catch (e) {
       target.close();
       await legacy.close();
@@ -172,8 +174,22 @@ export class Records {
     if (this.instance.targetLost !== undefined) throw new Error(this.instance.targetLost);
   }
 
+  /** The change, which must leave the key as it is, and write whole numbers as every process does: the target has texts. */
+  private checked(key: string, change: Change): Change {
+    return (current) => {
+      const next = change(current);
+      if (next === null) return null;
+      if (next[this.column] !== key) throw new Error(`the write of ${key} changes the key: delete the one record and write the other`);
+      for (const n of this.numbers) {
+        if (!/^(0|-?[1-9][0-9]*)$/.test(next[n] ?? "0")) throw new Error(`the write of ${key} has no whole number in ${n}: want digits, such as 42`);
+      }
+      return next;
+    };
+  }
+
   /** Makes one write, and returns when it is acknowledged as the route requires. */
-  async write(key: string, change: Change): Promise<void> {
+  async write(key: string, unchecked: Change): Promise<void> {
+    const change = this.checked(key, unchecked);
     let until: number | undefined;
     for (;;) {
       const p = this.instance.pin(); // [pinned-route], [drain-writes]

@@ -262,7 +262,7 @@ func TestAnInstanceInTypeScript(t *testing.T) {
 	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", `phases:
   shadow_write: {for: 0s}
   dual_read: {steps: [100], over: 0s}
-  cutover: {steps: [50, 100], over: 0s}
+  cutover: {steps: [50, 100], over: 0s, auto: false}
   grace: {for: 0s}
   retain: {for: 0s}
   approval: {for: []}
@@ -329,8 +329,8 @@ writing: {not_after: 3s, deadline: 1s, rollback_budget: 5s, fence_budget: 30s}
 	ended := make(chan error, 1)
 	go func() { ended <- l.items.Instance.Run(running) }()
 	working, done := context.WithCancel(t.Context())
-	defer done()
 	var work sync.WaitGroup
+	defer func() { done(); work.Wait() }()
 	for w := range mixedWorkers {
 		work.Go(func() { l.work(working, w) })
 	}
@@ -348,10 +348,13 @@ writing: {not_after: 3s, deadline: 1s, rollback_budget: 5s, fence_budget: 30s}
 	if err := target.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	d.awaits("the journal to be empty", func() bool { return d.status().JournalKeys == 0 })
+	d.awaits("an empty journal", func() bool {
+		s := d.status().Status
+		return s.Route.Phase == phases.DualRead && s.JournalKeys == 0
+	})
 	o.Does("reconcile run --full", "phase advance")
 	l.follows(phases.Cutover)
-	o.Does("phase advance", "phase advance")
+	o.Does("phase advance", "reconcile run --full", "phase advance")
 	l.follows(phases.Grace)
 	o.Does("reconcile run --full", "phase advance")
 	l.follows(phases.Retain)
