@@ -203,7 +203,7 @@ func runMaintainer(t *testing.T, phase phases.Phase, f func(w *fakeStores)) (log
 }
 
 func advanceClock(d time.Duration) {
-	time.Sleep(d) // of the bubble's clock
+	time.Sleep(d + time.Nanosecond) // of the bubble's clock; the maintainer began a nanosecond late
 	synctest.Wait()
 }
 

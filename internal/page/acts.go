@@ -362,9 +362,13 @@ func (p *Page) finish(ctx context.Context, d *doing, a *act, did app.Acted, err 
 // outcome shows an act as it goes, and what came of it.
 func (p *Page) outcome(w http.ResponseWriter, r *http.Request) {
 	one := p.sessions.of(r, true)
+	if one == nil {
+		p.fail(w, r, http.StatusUnauthorized, errors.New("you are not signed in, or the session has ended: the history has what was done"))
+		return
+	}
 	p.acts.mu.Lock()
 	at := slices.IndexFunc(p.acts.all, func(a *act) bool {
-		return strconv.FormatInt(a.ID, 10) == r.PathValue("id") && a.Migration == r.PathValue("migration") && one != nil && one.bearer.Role == a.role
+		return strconv.FormatInt(a.ID, 10) == r.PathValue("id") && a.Migration == r.PathValue("migration") && one.bearer.Role == a.role
 	})
 	var found act
 	if at >= 0 {
