@@ -2,9 +2,11 @@ package api
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"net"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -31,6 +33,23 @@ type API struct {
 	// File is the migration's file as this daemon has it, and its path: a step that touches the stores needs it. It may
 	// return nil; nil: there are none.
 	File func(migration string) (*migration.Config, string)
+}
+
+// Published is what a daemon's directory has: the routes of a state and its valid tokens.
+func Published(ctx context.Context, s *state.Store) (p server.Published, err error) {
+	began := time.Now() // a token's life is counted from before it was read
+	routes, bearers, err := s.Publication(ctx)
+	if err != nil {
+		return p, err
+	}
+	for _, r := range routes {
+		p.Routes = append(p.Routes, server.PublishedRoute{Migration: r.Migration, Route: r.Route, Lease: r.Lease})
+	}
+	p.Bearers = make(map[[sha256.Size]byte]server.Bearer, len(bearers))
+	for hash, b := range bearers {
+		p.Bearers[hash] = server.Bearer{ID: b.ID, Until: began.Add(b.Lives), Migrations: b.Migrations}
+	}
+	return p, nil
 }
 
 // List is the table of all operations, in the reference's order.
@@ -60,6 +79,9 @@ func (a *API) explain(err error) *server.Problem {
 	var refused *statedb.NotAllowedError
 	var closed *control.GatesClosedError
 	var drift *app.DriftError
+	var unknownRun *reconciles.UnknownRunError
+	var refusedStep *control.InputError
+	var input *app.InputError
 	switch {
 	case errors.As(err, &conflict):
 		p := says(server.RouteConflict)
@@ -87,11 +109,11 @@ func (a *API) explain(err error) *server.Problem {
 		p := says(server.GatesClosed)
 		p.Gates = closed.Gates
 		return p
-	case errors.Is(err, reconciles.ErrUnknownRun):
+	case errors.As(err, &unknownRun):
 		return says(server.UnknownRun)
-	case app.IsNotYet(err), errors.As(err, &drift), errors.Is(err, app.ErrNoFile): // the file is this daemon's, not the caller's
+	case app.IsNotYet(err), errors.As(err, &drift): // the file is this daemon's, not the caller's
 		return says(server.NotYet)
-	case app.IsInput(err):
+	case errors.As(err, &refusedStep), errors.As(err, &input): // no other input is the caller's
 		return says(server.BadRequest)
 	case away(err):
 		return server.NewProblem(server.StateUnreachable, "the state database does not answer; the daemon's log has the error")

@@ -45,7 +45,7 @@ func (a *API) leases() []server.Endpoint {
 		}, a.leave),
 		server.Handle(server.Endpoint{
 			ID: "observe", Group: "Leases", Method: http.MethodPost, Path: of + "/leases/{id}/windows", Needs: server.NeedsApplication, Body: server.MostBody,
-			Summary: "Hand in telemetry",
+			Summary: "Send telemetry",
 			About:   "Gates and triggers are evaluated from it. The lease may have expired. Windows of an epoch that the state does not know, and those older than a week, are skipped; one that is not valid is refused, with all others of the request.",
 			Repeat:  "a window counts once, by its incarnation and sequence.",
 			Errors:  []server.Code{server.LeaseLost},

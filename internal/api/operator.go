@@ -83,7 +83,7 @@ type Migrations struct {
 	Migrations []Migration `json:"migrations"`
 }
 
-// List is a list of documents.
+// Answers that are lists are a member of an object, so that others may follow.
 type (
 	// Gates is a list of gates.
 	Gates struct {

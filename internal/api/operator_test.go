@@ -180,3 +180,17 @@ func TestReadsOverHTTP(t *testing.T) {
 	c.refused(server.BadRequest, http.StatusBadRequest, http.MethodGet, "/migrations/products/reconciles/x", "")
 	c.refused(server.UnknownRun, http.StatusNotFound, http.MethodGet, "/migrations/products/reconciles/7", "")
 }
+
+// TestAStepThatNeedsTheStoresNamesTheDaemon: what a daemon lacks is no fault of who asks.
+func TestAStepThatNeedsTheStoresNamesTheDaemon(t *testing.T) {
+	t.Parallel()
+	s := openApplied(t)
+	_, token := s.Granted(state.Operator, products)
+	c := &client{t, s.URL, token}
+	_, err := s.Owner.Pool().Exec(t.Context(), `ALTER TABLE migrator.migrations DISABLE TRIGGER USER; UPDATE migrator.migrations SET phase = 'grace'`)
+	must(t, err)
+	got := c.refused(server.NotYet, http.StatusConflict, http.MethodPost, "/migrations/products/phase/advance", fmt.Sprintf(`{"epoch":%d}`, c.at(products, "grace")))
+	if !strings.Contains(got.body, "does not serve the migration's file") || strings.Contains(got.body, "--file") {
+		t.Errorf("refused with %s", got.body)
+	}
+}

@@ -110,6 +110,10 @@ func (a Act) move(ctx context.Context, st *state.Store) (did Acted, err error) {
 	}
 	forward := a.Verb == VerbAdvance
 	m, err := OpenMoves(ctx, st, a.Migration, a.File, a.Path, forward, a.Report)
+	if h, _ := hint.Of(err); a.File == nil && h.Do == hint.SetMigrationFile {
+		// Who asks can't name a file: the process that was asked should have it.
+		return did, notYetHint(hint.Hint{Do: hint.Serve, Text: "with the migration's file, and ask that daemon"}, "this step touches both stores, and the daemon that was asked does not serve the migration's file, which has their URLs")
+	}
 	if err != nil {
 		return did, err
 	}

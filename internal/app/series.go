@@ -115,6 +115,8 @@ func ReadMeasures(ctx context.Context, store *state.Store, m *migration.Config, 
 			return e.Epoch != st.Route.Epoch || e.ConfigHash != st.ConfigHash
 		})
 		if n := len(one.Bounds); n > 0 {
+			one.ofOneLimit(m.Triggers)
+			n = len(one.Bounds)
 			one.Stale = now.Sub(one.Bounds[n-1].At) > w.StaleAfter()
 		}
 		all = append(all, one)
@@ -162,6 +164,19 @@ func triggerMeasure(s phases.TriggerSettings, name string) Measure {
 		}
 	}
 	return one
+}
+
+// ofOneLimit leaves out evaluations against another limit than the newest's: the trigger latency compares ratios, and,
+// where the target is slow, seconds with its ceiling.
+func (m *Measure) ofOneLimit(s phases.TriggerSettings) {
+	if m.Kind != phases.TriggerKind || m.Name != phases.TriggerLatency {
+		return
+	}
+	limit := m.Bounds[len(m.Bounds)-1].Limit
+	m.Bounds = slices.DeleteFunc(m.Bounds, func(e phases.Evaluation) bool { return e.Limit != limit })
+	if ceiling := time.Duration(s.Latency.Ceiling); ceiling > 0 && limit == ceiling.Seconds() {
+		m.Unit = UnitSeconds
+	}
 }
 
 func limitOf(most, least *float64) Limit {

@@ -2,11 +2,9 @@ package daemon
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"net/http"
 	"slices"
-	"time"
 
 	"github.com/stranglerfig/migrator/internal/api"
 	"github.com/stranglerfig/migrator/internal/app"
@@ -51,11 +49,14 @@ func (d *Daemon) handler(ctx context.Context, directory *server.Directory, shown
 		if err != nil {
 			return nil, nil, err
 		}
-		closeAPI = calls.Close
 		operations := &api.API{State: calls, Try: d.API.Try, File: d.file}
 		served.Endpoints = &server.Endpoints{
 			Directory: directory, List: operations.List(), Rate: d.API.Rate, Most: int(calls.Pool().Config().MaxConns),
 			WithToken: statedb.WithToken, Explain: operations.Explain, Log: d.Log,
+		}
+		closeAPI = func() {
+			served.Endpoints.Wait() // a move that is ending needs its connections
+			calls.Close()
 		}
 	}
 	if shown != nil {
@@ -89,21 +90,7 @@ func (d *Daemon) directory() *server.Directory {
 	}
 	return &server.Directory{
 		Log: d.Log, Notified: d.State.Notified,
-		Read: func(ctx context.Context) (p server.Published, err error) {
-			began := time.Now() // a token's life is counted from before it was read
-			routes, bearers, err := d.State.Publication(ctx)
-			if err != nil {
-				return p, err
-			}
-			for _, r := range routes {
-				p.Routes = append(p.Routes, server.PublishedRoute{Migration: r.Migration, Route: r.Route, Lease: r.Lease})
-			}
-			p.Bearers = make(map[[sha256.Size]byte]server.Bearer, len(bearers))
-			for hash, b := range bearers {
-				p.Bearers[hash] = server.Bearer{ID: b.ID, Until: began.Add(b.Lives), Migrations: b.Migrations}
-			}
-			return p, nil
-		},
+		Read: func(ctx context.Context) (server.Published, error) { return api.Published(ctx, d.State) },
 	}
 }
 

@@ -125,7 +125,7 @@ func Number(what, given string, most int64) (int64, error) {
 func (c *Call) read(into any, limit int64) error {
 	if given := c.r.Header.Get("Content-Type"); given != "" {
 		if kind, _, err := mime.ParseMediaType(given); err != nil || kind != "application/json" {
-			return NewProblem(BadMediaType, "the body's Content-Type is %s: want application/json", oneline.Of(given))
+			return NewProblem(BadMediaType, "the body's Content-Type is %s: want application/json", oneline.Of(given)).WithTry("the header Content-Type: application/json")
 		}
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, limit))
@@ -189,7 +189,12 @@ type Endpoints struct {
 
 	guard *guard
 	turns chan struct{}
+	under sync.WaitGroup // operations
 }
+
+// Wait returns when no operation is under way: after Serve has ended none begins. The context of one that may take long
+// ends with the Directory's Run, as a command's does at a signal.
+func (e *Endpoints) Wait() { e.under.Wait() }
 
 // turnWithin is how long an operation waits for its turn.
 const turnWithin = 5 * time.Second
@@ -250,8 +255,11 @@ func (e *Endpoints) answer(c *Call, one Endpoint, token string) {
 		e.epochs(c)
 		return
 	}
+	e.under.Add(1)
+	defer e.under.Done()
 	within := cmp.Or(one.Within, 10*time.Second)
-	if within <= time.Minute { // a longer one waits for other things than the state
+	long := within > time.Minute
+	if !long { // a longer one waits for other things than the state
 		late := time.NewTimer(turnWithin)
 		defer late.Stop()
 		select {
@@ -267,6 +275,15 @@ func (e *Endpoints) answer(c *Call, one Endpoint, token string) {
 	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(within + 10*time.Second)) // else the connection's
 	ctx, cancel := context.WithTimeout(e.WithToken(context.WithoutCancel(c.r.Context()), token), within)
 	defer cancel()
+	if long {
+		go func() {
+			select {
+			case <-e.over:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+	}
 	document, err := one.serve(ctx, c)
 	if err != nil {
 		e.fail(c, one, err)

@@ -158,3 +158,41 @@ func TestOperationsWaitForTheirTurn(t *testing.T) {
 		<-ended
 	})
 }
+
+// TestALongOperationEndsWithTheProcess: it is not held up by its turn, hears of the end as a command hears of a signal, and
+// is waited for; another request of a client that has gone is not.
+func TestALongOperationEndsWithTheProcess(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSource(published("products", phases.Legacy, 0, 1))
+		lifted := false
+		e, mux := endpoints(s, server.Handle(server.Endpoint{ID: "move", Method: http.MethodPost, Path: "/move", Within: 10 * time.Minute},
+			func(ctx context.Context, _ *server.Call, _ server.None) (server.None, error) {
+				<-ctx.Done()
+				time.Sleep(7 * time.Second) // it leads back, by a context of its own
+				lifted = true
+				return server.None{}, ctx.Err()
+			}))
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- e.Run(ctx) }()
+		synctest.Wait()
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/api/v1/move", http.NoBody)
+		r.Header.Set("Authorization", "Bearer mgt_one")
+		answered := make(chan struct{})
+		go func() { defer close(answered); mux.ServeHTTP(httptest.NewRecorder(), r) }()
+		time.Sleep(5 * time.Minute)
+		select {
+		case <-answered:
+			t.Error("it ended by itself")
+		default:
+		}
+		stop()
+		<-ended
+		e.Wait()
+		if !lifted {
+			t.Error("the process did not wait for the end of the move")
+		}
+		<-answered
+	})
+}

@@ -425,7 +425,7 @@ export class Instance {
     }
   }
 
-  /** Looks at the target's mark and clock, and hands in what was counted. */
+  /** Looks at the target's mark and clock, and sends what was counted. */
   private async watch(): Promise<void> {
     for (let n = 1; !this.stopped.signal.aborted; n++) {
       const h = this.pinned;
@@ -450,7 +450,7 @@ export class Instance {
     }
   }
 
-  /** Hands in one window for each route that has counts. */
+  /** Sends one window for each route that has counts. */
   private async report(): Promise<void> {
     const now = performance.now();
     const windows = [];

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -64,12 +65,18 @@ func (r *Runs) Run(ctx context.Context, id int64) (reconcile.Run, error) {
 	return run, statedb.Explain(err)
 }
 
-// ErrUnknownRun refuses the number of a run that there is not.
-var ErrUnknownRun = errors.New("there is no reconcile run of this number")
-
-func noRun(migration string, id int64) error {
-	return hint.Errorf(hint.Hint{Do: hint.ReconcileList}, "%w: %s has no run %d", ErrUnknownRun, migration, id)
+// UnknownRunError refuses the number of a run that there is not.
+type UnknownRunError struct {
+	Migration string
+	Run       int64
 }
+
+func (e *UnknownRunError) Error() string { return fmt.Sprintf("%s has no reconcile run %d", e.Migration, e.Run) }
+
+// Hint implements hint.Hinter.
+func (e *UnknownRunError) Hint() hint.Hint { return hint.Hint{Do: hint.ReconcileList} }
+
+func noRun(migration string, id int64) error { return &UnknownRunError{migration, id} }
 
 // Findings returns up to limit findings of a run, in the order they were made.
 func (r *Runs) Findings(ctx context.Context, id int64, limit int) ([]reconcile.Finding, error) {

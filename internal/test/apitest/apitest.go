@@ -5,7 +5,6 @@ package apitest
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -50,7 +49,7 @@ func (s *Server) Start() {
 	must(t, err)
 	calls, err := own.ForTokens(ctx)
 	must(t, err)
-	directory := &server.Directory{Read: func(ctx context.Context) (server.Published, error) { return Published(ctx, own) }, Notified: own.Notified}
+	directory := &server.Directory{Read: func(ctx context.Context) (server.Published, error) { return api.Published(ctx, own) }, Notified: own.Notified}
 	operations := &api.API{State: calls}
 	mux := http.NewServeMux()
 	(&server.Endpoints{
@@ -140,23 +139,6 @@ func run(t testing.TB, dbURL, sql string) {
 	defer func() { _ = conn.Close(ctx) }()
 	_, err = conn.Exec(ctx, sql)
 	must(t, err)
-}
-
-// Published is what a daemon publishes of a state.
-func Published(ctx context.Context, s *state.Store) (p server.Published, err error) {
-	began := time.Now()
-	routes, bearers, err := s.Publication(ctx)
-	if err != nil {
-		return p, err
-	}
-	for _, r := range routes {
-		p.Routes = append(p.Routes, server.PublishedRoute{Migration: r.Migration, Route: r.Route, Lease: r.Lease})
-	}
-	p.Bearers = make(map[[sha256.Size]byte]server.Bearer, len(bearers))
-	for hash, b := range bearers {
-		p.Bearers[hash] = server.Bearer{ID: b.ID, Until: began.Add(b.Lives), Migrations: b.Migrations}
-	}
-	return p, nil
 }
 
 func must(t testing.TB, err error) {
