@@ -71,7 +71,9 @@ type UnknownRunError struct {
 	Run       int64
 }
 
-func (e *UnknownRunError) Error() string { return fmt.Sprintf("%s has no reconcile run %d", e.Migration, e.Run) }
+func (e *UnknownRunError) Error() string {
+	return fmt.Sprintf("%s has no reconcile run %d", e.Migration, e.Run)
+}
 
 // Hint implements hint.Hinter.
 func (e *UnknownRunError) Hint() hint.Hint { return hint.Hint{Do: hint.ReconcileList} }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/test/clitest"
@@ -16,7 +17,7 @@ import (
 func TestWritersThatBypassAreFound(t *testing.T) {
 	t.Parallel()
 	o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n",
-		strings.Replace(clitest.Served, "gates: {off: a test without traffic}", "gates: {bypass: {for: 10s}}", 1))
+		strings.Replace(clitest.Served, "gates: {off: a test without traffic}", "gates: {bypass: {for: 45s}}", 1)) // the commands below take less, also where 10 s are not enough for them
 	o.SQL(o.Legacy, `CREATE TABLE items (id bigint PRIMARY KEY, name text);
 		INSERT INTO items SELECT i, 'item ' || i FROM generate_series(1, 2000) i`)
 	o.Does("init", "apply", "phase advance", "backfill run")
@@ -24,7 +25,10 @@ func TestWritersThatBypassAreFound(t *testing.T) {
 	if code, out, _ := o.Try("phase", "advance", "--dry-run"); code != clitest.Done && code != clitest.NotYet || !strings.Contains(out, "bypass") {
 		t.Errorf("exit code %d: %s", code, out)
 	}
+	look := time.NewTicker(2 * time.Second) // each is a process
+	defer look.Stop()
 	d.awaits("the gate to open", func() bool {
+		<-look.C
 		code, out, _ := o.Try("phase", "advance", "--dry-run")
 		return code == clitest.Done && strings.Contains(out, "legacy counted no changes beyond")
 	})
