@@ -22,6 +22,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/test/badinput"
 	"github.com/stranglerfig/migrator/internal/test/clitest"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 )
 
 const (
@@ -208,7 +209,7 @@ func sent(t *testing.T, url string, c badinput.Case) badinput.Result {
 func listens(t *testing.T, p *clitest.Process) string {
 	t.Helper()
 	var at struct{ Address string }
-	clitest.Until(t, "the daemon listens", func() bool {
+	testenv.Await(t, "the daemon listens", func() bool {
 		for line := range strings.Lines(p.Log.String()) {
 			if json.Unmarshal([]byte(line), &at) == nil && at.Address != "" {
 				return true

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stranglerfig/migrator/internal/test/clitest"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 )
 
@@ -32,7 +31,7 @@ func TestAQuestionEndsWithTheCommand(t *testing.T) {
 		_, err := c.ask(ctx, "Continue? ")
 		ended <- err
 	}()
-	clitest.Until(t, "it asks", func() bool { return strings.Contains(stderr.String(), "Continue? ") })
+	testenv.Await(t, "it asks", func() bool { return strings.Contains(stderr.String(), "Continue? ") })
 	stop()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Error(err)

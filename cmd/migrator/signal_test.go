@@ -14,6 +14,7 @@ import (
 	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/test/clitest"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -55,7 +56,7 @@ func TestASignalInAFenceLiftsIt(t *testing.T) {
 			t.Fatal(err)
 		}
 		advance := o.Start(t, "phase", "advance")
-		clitest.Until(t, "legacy is fenced", func() bool {
+		testenv.Await(t, "legacy is fenced", func() bool {
 			if strings.Contains(advance.Log.String(), "Error:") {
 				t.Fatal(advance.Log.String(), advance.Out.String())
 			}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/test/clitest"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -50,7 +51,7 @@ func TestTortureScreenInATerminal(t *testing.T) {
 	check := func(session string, columns, lines int, bar string) {
 		t.Helper()
 		var screen string
-		clitest.Until(t, "the screen is drawn", func() bool {
+		testenv.Await(t, "the screen is drawn", func() bool {
 			screen = run("capture-pane", "-p", "-t", session)
 			return strings.Contains(screen, "held since") && strings.Contains(screen, bar)
 		})

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/stranglerfig/migrator/internal/test/clitest"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 )
 
 // glass is a terminal that knows the sequences that a painter writes.
@@ -170,7 +171,7 @@ func TestAPipeGetsTheStatusWhenItChanges(t *testing.T) {
 	watch := o.Start(t, "status", "--watch")
 	printed := func(times int, last string) {
 		t.Helper()
-		clitest.Until(t, last, func() bool { return strings.Contains(watch.Out.String(), last) })
+		testenv.Await(t, last, func() bool { return strings.Contains(watch.Out.String(), last) })
 		if got := strings.Count(watch.Out.String(), "\nloans: ") + 1; got != times {
 			t.Errorf("it was printed %d times, want %d:\n%s", got, times, watch.Out.String())
 		}
@@ -179,7 +180,7 @@ func TestAPipeGetsTheStatusWhenItChanges(t *testing.T) {
 	o.Does("phase pause --reason audit")
 	printed(2, "  paused     audit\n")
 	o.Does("phase resume", "phase pause --reason lunch")
-	clitest.Until(t, "lunch", func() bool { return strings.Contains(watch.Out.String(), "  paused     lunch\n") })
+	testenv.Await(t, "lunch", func() bool { return strings.Contains(watch.Out.String(), "  paused     lunch\n") })
 	if out := watch.Out.String(); strings.ContainsAny(out, "[\x1b▁▇") {
 		t.Errorf("not plain:\n%q", out)
 	}

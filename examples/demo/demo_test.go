@@ -65,7 +65,7 @@ func demoCommand(t *testing.T, args ...string) *exec.Cmd {
 
 func TestDemoLosesNothing(t *testing.T) {
 	t.Parallel()
-	cmd := demoCommand(t, "--products", "2000", "--rate", "300", "-o", "json")
+	cmd := demoCommand(t, "--products", "2000", "--rate", "100", "-o", "json")
 	var stdout, story bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &story
 	if err := cmd.Run(); err != nil {

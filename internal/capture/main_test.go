@@ -14,6 +14,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/capture"
 	"github.com/stranglerfig/migrator/internal/test/pairtest"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -170,25 +171,26 @@ func (r *running) fails() error {
 }
 
 // until waits for a saved progress.
-func (r *running) until(what string, reached func(capture.Progress) bool) capture.Progress {
+func (r *running) until(what string, reached func(capture.Progress) bool) (p capture.Progress) {
 	r.t.Helper()
-	for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
-		p, err := r.ledger.load()
-		if err != nil {
+	if !testenv.Reached(r.t.Context(), func() bool {
+		var err error
+		if p, err = r.ledger.load(); err != nil {
 			r.t.Fatal(err)
 		}
 		if reached(p) {
-			return p
+			return true
 		}
 		select {
 		case err := <-r.done:
 			r.t.Fatalf("%s: capture has ended: %v", what, err)
 		default:
 		}
-		if time.Since(began) > 5*time.Minute {
-			r.t.Fatalf("%s: not within five minutes: %+v", what, p)
-		}
+		return false
+	}) {
+		r.t.Fatalf("in vain for %s: %+v", what, p)
 	}
+	return p
 }
 
 // barrier takes one, and waits until capture is behind it.

@@ -139,7 +139,7 @@ func TestALostSlot(t *testing.T) {
 				if err := r.end(); err != nil {
 					t.Fatal(err)
 				}
-				await(t, "the slot's reader to end", func() (unread bool) {
+				testenv.Await(t, "the slot's reader to end", func() (unread bool) {
 					err := p.SQL.QueryRow(t.Context(), "SELECT NOT active FROM pg_replication_slots WHERE slot_name = $1", p.Legacy.CaptureName()).Scan(&unread)
 					return err == nil && unread
 				})
@@ -239,7 +239,7 @@ func TestAFailover(t *testing.T) {
 		t.Fatal(err)
 	}
 	q := pairtest.SQL(t, standby.URL())
-	await(t, "the standby", func() (done bool) {
+	testenv.Await(t, "the standby", func() (done bool) {
 		err := q.QueryRow(t.Context(), "SELECT count(*) = 10 FROM items").Scan(&done)
 		return err == nil && done
 	})
@@ -276,15 +276,6 @@ func TestAFailover(t *testing.T) {
 	}
 }
 
-func await(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for began := time.Now(); !done(); time.Sleep(10 * time.Millisecond) {
-		if time.Since(began) > 5*time.Minute {
-			t.Fatalf("%s: not within a minute", what)
-		}
-	}
-}
-
 // Only one process captures, and another connection that reads the slot is named.
 func TestOneProcessCaptures(t *testing.T) {
 	t.Parallel()
@@ -313,7 +304,7 @@ func TestForgettingTheMigrationRemovesTheSlot(t *testing.T) {
 	if err := r.end(); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the migration to be removed", func() bool { return p.Legacy.Uninstall(t.Context()) == nil })
+	testenv.Await(t, "the migration to be removed", func() bool { return p.Legacy.Uninstall(t.Context()) == nil })
 	var left int
 	if err := p.SQL.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1) + (SELECT count(*) FROM pg_publication)
 		+ (SELECT count(*) FROM pg_namespace WHERE nspname = 'migrator_legacy')`, p.Legacy.CaptureName()).Scan(&left); err != nil || left != 0 {

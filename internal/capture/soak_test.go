@@ -239,7 +239,7 @@ func failover(t *testing.T, all []*soaked, standby *testenv.PostgresServer) {
 	}
 	at := all[0].position()
 	q := pairtest.SQL(t, standby.URL())
-	await(t, "the standby", func() (done bool) {
+	testenv.Await(t, "the standby", func() (done bool) {
 		err := q.QueryRow(t.Context(), "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn", at.String()).Scan(&done)
 		return err == nil && done
 	})

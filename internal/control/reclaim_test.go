@@ -117,7 +117,7 @@ func TestReclaimBehindAnUnrecordedFenceReplaysEveryWrite(t *testing.T) {
 
 // follow renews as an instance does that keeps up, until it has come to the phase by a move.
 func (b *bench) follow(f *pgfleet.Fleet, grant dual.Grant, until phases.Phase) error {
-	tick := time.NewTicker(5 * time.Millisecond)
+	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	acknowledged := grant.Route.Epoch
 	for range tick.C {

@@ -108,19 +108,17 @@ func (c *capturing) moveTo(to phases.Phase) {
 }
 
 // until waits for what the state shows.
-func (c *capturing) until(what string, ok func(e phases.Snapshot) bool) phases.Snapshot {
+func (c *capturing) until(what string, ok func(e phases.Snapshot) bool) (e phases.Snapshot) {
 	c.Helper()
-	for began := time.Now(); ; {
-		e, err := c.d.State.Snapshot(c.Context(), "items")
+	if !testenv.Reached(c.Context(), func() bool {
+		var err error
+		e, err = c.d.State.Snapshot(c.Context(), "items")
 		c.check(err)
-		if ok(e) {
-			return e
-		}
-		if time.Since(began) > 3*time.Minute {
-			c.Fatalf("%s: %+v", what, e.Capture)
-		}
-		c.check(sleep.For(c.Context(), 20*time.Millisecond))
+		return ok(e)
+	}) {
+		c.Fatalf("%s: %+v", what, e.Capture)
 	}
+	return e
 }
 
 func (c *capturing) job() *app.Job {

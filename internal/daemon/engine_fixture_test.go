@@ -15,6 +15,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/daemon"
 	"github.com/stranglerfig/migrator/internal/judge"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -199,15 +200,8 @@ func (b *fixture) engine(change func(e *runningEngine)) *runningEngine {
 
 func (e *runningEngine) await(what string, cond func() bool) {
 	e.b.t.Helper()
-	deadline := time.After(2 * time.Minute)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !cond() {
-		select {
-		case <-deadline:
-			e.b.t.Fatalf("timed out waiting for %s:\n%s", what, e.logged())
-		case <-tick.C:
-		}
+	if !testenv.Reached(e.b.t.Context(), cond) {
+		e.b.t.Fatalf("in vain for %s:\n%s", what, e.logged())
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -31,17 +30,6 @@ func connect(t *testing.T, url string) *pgx.Conn {
 	}
 	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
 	return conn
-}
-
-func await(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	end := time.Now().Add(2 * time.Minute)
-	for !holds() {
-		if time.Now().After(end) {
-			t.Fatalf("in vain for %s", what)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
 }
 
 // looks checks the server, and wants the result of the named check, with these words; of the others ok.
@@ -80,7 +68,7 @@ func TestWhatServersRunOutOf(t *testing.T) {
 	trial := connect(t, server.URL())
 	looks(t, trial, "", store.Good, "")
 	_ = trial.Close(t.Context()) // which reports what it counted
-	await(t, "what was spilled to be counted", func() bool { after = spilled(); return after > before })
+	testenv.Await(t, "what was spilled to be counted", func() bool { after = spilled(); return after > before })
 	if after-before < 3<<20 {
 		t.Errorf("the trial of the disk wrote %d bytes", after-before)
 	}
@@ -110,7 +98,7 @@ func TestWhatServersRunOutOf(t *testing.T) {
 	for _, o := range others {
 		_ = o.Close(t.Context())
 	}
-	await(t, "the sessions to end", func() bool {
+	testenv.Await(t, "the sessions to end", func() bool {
 		var n int
 		err := admin.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'").Scan(&n)
 		return err == nil && n < 8

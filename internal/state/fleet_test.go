@@ -223,7 +223,7 @@ func aRenewalAndATransitionAgreeOnWhoIsLive(t *testing.T, s *state.Store, v over
 	renewed := make(chan error, 1)
 	_, err := s.Transition(t.Context(), testMigration, func(e phases.Snapshot) (phases.Move, error) {
 		go func() { _, err := a.Renew(t.Context(), a.grant.Lease, 3); renewed <- err }()
-		await(t, "the lease to run out while the renewal waits", func() bool {
+		testenv.Await(t, "the lease to run out while the renewal waits", func() bool {
 			return value[bool](t, s, `SELECT bool_and(expires_at < clock_timestamp()) FROM migrator.leases`) &&
 				value[int64](t, s, `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`) == 1
 		})
@@ -346,7 +346,7 @@ func outlive(t *testing.T, server *testenv.PostgresServer, v over) {
 		t.Error("joined on a dead server")
 	}
 	must(t, server.Restart(t.Context()))
-	await(t, "the lease to be renewed", func() bool { _, err := a.Renew(t.Context(), a.grant.Lease, 1); return err == nil })
+	testenv.Await(t, "the lease to be renewed", func() bool { _, err := a.Renew(t.Context(), a.grant.Lease, 1); return err == nil })
 	if _, err := f.Join(t.Context(), dual.Identity{}); err != nil {
 		t.Errorf("join after the restart: %v", err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/url"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -143,19 +142,4 @@ func as(t *testing.T, dbURL, user, password string) string {
 	must(t, err)
 	u.User = url.UserPassword(user, password)
 	return u.String()
-}
-
-// await polls until cond is true.
-func await(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	deadline := time.After(time.Minute)
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !cond() {
-		select {
-		case <-deadline:
-			t.Fatal("waited in vain for " + what)
-		case <-tick.C:
-		}
-	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/stats/sketch"
 	"github.com/stranglerfig/migrator/internal/test/statetest"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 )
 
 var (
@@ -236,7 +237,7 @@ func TestARollUpThatDiesLeavesEverything(t *testing.T) {
 		_, err := s.RollUp(t.Context(), testMigration)
 		failed <- err
 	}()
-	await(t, "the roll-up to wait", func() bool {
+	testenv.Await(t, "the roll-up to wait", func() bool {
 		return value[bool](t, s, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%migrator.buckets%' AND pid <> pg_backend_pid())`)
 	})
 	exec(t, s, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%migrator.buckets%' AND pid <> pg_backend_pid()`)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/store"
 )
@@ -55,7 +56,7 @@ func tally(n int64) (*reconcile.Tally, error) { return &reconcile.Tally{Checked:
 // jobStates waits until the jobs of all runs are in these states.
 func jobStates(t *testing.T, s *state.Store, want string) {
 	t.Helper()
-	await(t, "the jobs are "+want, func() bool {
+	testenv.Await(t, "the jobs are "+want, func() bool {
 		return value[string](t, s, `SELECT string_agg(state, ' ' ORDER BY run, number) FROM migrator.reconcile_jobs`) == want
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/runbooks"
 	"github.com/stranglerfig/migrator/internal/statedb"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/runbook"
 	"github.com/stranglerfig/migrator/store"
@@ -109,7 +110,7 @@ func TestOneOfConcurrentRunsBegins(t *testing.T) {
 			return nil
 		})
 	}
-	await(t, "all are waiting", func() bool {
+	testenv.Await(t, "all are waiting", func() bool {
 		return value[int64](t, s, `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
 			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`) == at
 	})

@@ -14,6 +14,7 @@ import (
 	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -55,7 +56,7 @@ func (r *restorable) restore() {
 func (r *restorable) cutOff() {
 	r.t.Helper()
 	r.exec(`ALTER DATABASE ` + r.name + ` ALLOW_CONNECTIONS false`)
-	await(r.t, "every session to end", func() bool {
+	testenv.Await(r.t, "every session to end", func() bool {
 		var left int
 		r.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '` + r.name + `'`)
 		must(r.t, r.admin.QueryRow(r.t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = $1`, r.name).Scan(&left))
@@ -99,7 +100,7 @@ func follow(t *testing.T, s *state.Store, i *dual.Instance, routes ...phases.Rou
 	t.Helper()
 	var at phases.Route
 	for _, to := range routes {
-		await(t, "a lease that may have lapsed on a busy machine", func() bool {
+		testenv.Await(t, "a lease that may have lapsed on a busy machine", func() bool {
 			st, err := move(t.Context(), s, to)
 			at = st.Route
 			return err == nil
@@ -112,7 +113,7 @@ func follow(t *testing.T, s *state.Store, i *dual.Instance, routes ...phases.Rou
 // settled waits until the instance is on the route and the state knows.
 func settled(t *testing.T, s *state.Store, i *dual.Instance, at phases.Route) {
 	t.Helper()
-	await(t, "the instance to acknowledge "+at.String(), func() bool {
+	testenv.Await(t, "the instance to acknowledge "+at.String(), func() bool {
 		e, err := s.Snapshot(t.Context(), testMigration)
 		return err == nil && i.Route() == at && e.Fleet.Settled() && e.Fleet.Live > 0
 	})
@@ -121,7 +122,7 @@ func settled(t *testing.T, s *state.Store, i *dual.Instance, at phases.Route) {
 func lost(t *testing.T, s *state.Store) phases.Status {
 	t.Helper()
 	var st phases.Status
-	await(t, "the instance to be a witness", func() bool {
+	testenv.Await(t, "the instance to be a witness", func() bool {
 		var err error
 		st, err = s.Status(t.Context(), testMigration)
 		return err == nil && st.StateLoss != nil
@@ -196,7 +197,7 @@ func TestAReclaimToAPhaseThatDoesNotKeepTheTargetWaitsForLeasesFromBefore(t *tes
 	db.restore()
 	st := lost(t, s)
 	waited := false
-	await(t, "the leases from before to be over", func() bool {
+	testenv.Await(t, "the leases from before to be over", func() bool {
 		after, err := reclaim(t.Context(), s, legacy)
 		var conflict *phases.RouteConflictError
 		switch {

@@ -16,6 +16,7 @@ import (
 	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/statedb"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -145,7 +146,7 @@ func TestAConnectionHasNoRightsOfItsOwn(t *testing.T) {
 		_, err := h.Pool().Exec(t.Context(), `SELECT pg_terminate_backend($1)`, int32(c.Conn().PgConn().PID()))
 		return err
 	}))
-	await(t, "a connection of the viewer", func() bool {
+	testenv.Await(t, "a connection of the viewer", func() bool {
 		_, err := s.Pool().Exec(broken, `SELECT FROM migrator.list_tokens()`)
 		return err == nil
 	})

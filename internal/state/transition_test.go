@@ -328,7 +328,7 @@ func TestATransitionThatDiesLeavesNothing(t *testing.T) {
 	}
 	must(t, server.Kill())
 	must(t, server.Restart(t.Context()))
-	await(t, "the server", func() bool { _, err := other.Status(t.Context(), testMigration); return err == nil })
+	testenv.Await(t, "the server", func() bool { _, err := other.Status(t.Context(), testMigration); return err == nil })
 	st, err := other.Status(t.Context(), testMigration)
 	if err != nil || st.Route.Epoch != 2 {
 		t.Errorf("after a crash of the server: %+v, %v", st.Route, err)

@@ -24,20 +24,10 @@ import (
 // await polls until the condition, a boolean SQL expression, is true.
 func (d *database) await(what, condition string, args ...any) {
 	d.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		var holds bool
+	testenv.Await(d, what, func() (holds bool) {
 		d.ok(d.pool.QueryRow(d.ctx, "SELECT coalesce(("+condition+"), false)", args...).Scan(&holds))
-		if holds {
-			return
-		}
-		select {
-		case <-d.ctx.Done():
-			d.Fatal("timeout: " + what)
-		case <-tick.C:
-		}
-	}
+		return holds
+	})
 }
 
 // older reports that the server is older than this major version, which a part of a test needs.

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -74,7 +75,7 @@ func TestIndexesAreUsed(t *testing.T) {
 	settled := func() string { // until version 14 a process of its own gathers the reports
 		d.Helper()
 		last, since := "", time.Now()
-		d.until("the statistics to settle", func() bool {
+		testenv.Await(d, "the statistics to settle", func() bool {
 			if now := d.text(reads); now != last {
 				last, since = now, time.Now()
 			}
@@ -108,19 +109,6 @@ func TestIndexesAreUsed(t *testing.T) {
 	flush()
 	if after := settled(); after != before {
 		t.Errorf("tables were read as a whole: %s times, %s before", after, before)
-	}
-}
-
-func (d *database) until(what string, done func() bool) {
-	d.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !done() {
-		select {
-		case <-tick.C:
-		case <-d.ctx.Done():
-			d.Fatalf("timeout: %s", what)
-		}
 	}
 }
 

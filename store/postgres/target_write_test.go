@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
@@ -60,7 +61,7 @@ func TestWaitingDoesNotExtendNotAfter(t *testing.T) {
 			}
 			done <- results
 		}()
-		d.until("its not-after to be over", func() bool {
+		testenv.Await(d, "its not-after to be over", func() bool {
 			now, err := target.Now(d.ctx)
 			d.ok(err)
 			return now.After(notAfter.Add(50 * time.Millisecond))
@@ -128,7 +129,7 @@ func TestPurge(t *testing.T) {
 	d.ok(err)
 	_, err = target.Apply(d.ctx, []store.Write{write("3", "again", 3)})
 	d.ok(err)
-	d.until("the tombstone to be purged", func() bool {
+	testenv.Await(d, "the tombstone to be purged", func() bool {
 		n, err := target.Purge(d.ctx)
 		d.ok(err)
 		return n == 1

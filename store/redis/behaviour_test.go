@@ -122,7 +122,7 @@ func TestTombstonesExpire(t *testing.T) {
 	t.Parallel()
 	target := simple(t, "hash", storetest.TargetOptions{Tombstones: 20 * time.Millisecond})
 	applied(t, target, remove(1, 5))
-	await(t, func() bool { return entry(t, target, 1).Presence == store.Absent })
+	testenv.Await(t, "the tombstone to expire", func() bool { return entry(t, target, 1).Presence == store.Absent })
 }
 
 // TestWriteRepairsDamage: whatever another client did to a hash, the next write leaves

@@ -217,7 +217,7 @@ func TestConformanceUnderSentinel(t *testing.T) {
 		applied(t, target, write(1, 1))
 		ok(t, target.client.Do(t.Context(), "wait", 1, 5000).Err())
 		ok(t, sentinel.Master.Kill())
-		await(t, func() bool {
+		testenv.Await(t, "a write after the failover", func() bool {
 			results, err := target.Apply(t.Context(), []store.Write{write(1, 2)})
 			return err == nil && results[0].Err == nil
 		})
@@ -263,19 +263,6 @@ func scanned(t testing.TB, target *Target) int {
 	n := 0
 	ok(t, target.Scan(t.Context(), func(e []store.Entry) error { n += len(e); return nil }))
 	return n
-}
-
-func await(t testing.TB, done func() bool) {
-	t.Helper()
-	tick, end := time.NewTicker(20*time.Millisecond), time.After(time.Minute)
-	defer tick.Stop()
-	for !done() {
-		select {
-		case <-tick.C:
-		case <-end:
-			t.Fatal("the condition was not reached")
-		}
-	}
 }
 
 // testMovingSlots moves one record's slot from master to master under writes.

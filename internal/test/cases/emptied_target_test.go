@@ -16,7 +16,7 @@ func (w *world) restartEmpty(server *testenv.RedisServer) {
 	w.t.Helper()
 	w.check(server.Kill())
 	w.check(server.Restart(w.ctx))
-	w.await("a connection to the new Redis", func() bool {
+	testenv.Await(w.t, "a connection to the new Redis", func() bool {
 		_, err := w.target.Now(w.ctx)
 		return err == nil
 	})

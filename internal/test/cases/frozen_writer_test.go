@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -41,7 +42,7 @@ func TestFrozenWriterOverwritesNothing(t *testing.T) {
 				other.mustWrite(1, "later, by the other")
 			}
 			err := frozen.write(1, "by the frozen one")
-			w.await("the background writes", func() bool { return frozen.i.Stats().InFlight == 0 })
+			testenv.Await(w.t, "the background writes", func() bool { return frozen.i.Stats().InFlight == 0 })
 			want := w.inLegacy(1)
 			if want != "later, by the other" {
 				t.Fatalf("legacy has %q", want)

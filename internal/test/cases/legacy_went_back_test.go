@@ -15,7 +15,7 @@ import (
 // reconnect waits until legacy answers on new connections.
 func (w *world) reconnect() {
 	w.t.Helper()
-	w.await("legacy to answer", func() bool {
+	testenv.Await(w.t, "legacy to answer", func() bool {
 		w.db.Reset()
 		return w.db.Ping(w.ctx) == nil
 	})
@@ -125,7 +125,7 @@ func TestLegacyCrashIsFound(t *testing.T) {
 	w.upto(phases.Grace)
 	a.mustWrite(1, "before the crash")
 	look := func() (lost string) {
-		w.await("a look at legacy", func() bool { // connections from before a crash fail first
+		testenv.Await(w.t, "a look at legacy", func() bool { // connections from before a crash fail first
 			var err error
 			lost, err = l.job.WatchLegacy(w.ctx)
 			return err == nil

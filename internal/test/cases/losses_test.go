@@ -308,14 +308,14 @@ func (r *lossRound) run() {
 	}
 	// Beats and looks between the copy and the loss, so that both are known.
 	seen := w.status().TargetSeen
-	w.await("a beat", func() bool { return w.status().TargetSeen.After(seen) })
+	testenv.Await(w.t, "a beat", func() bool { return w.status().TargetSeen.After(seen) })
 	r.serve(300)
 	r.mu.Lock()
 	r.struck = time.Now()
 	r.mu.Unlock()
 	r.loss.strike(r)
-	w.await("the loss to be reported: "+r.loss.name, r.reported)
-	w.await("the instances to act on it", func() bool {
+	testenv.Await(w.t, "the loss to be reported: "+r.loss.name, r.reported)
+	testenv.Await(w.t, "the instances to act on it", func() bool {
 		st, err := w.state.Status(w.ctx, "items")
 		if err != nil {
 			return false
@@ -358,13 +358,13 @@ func (r *lossRound) reported() bool {
 func (r *lossRound) serve(operations int64) {
 	r.t.Helper()
 	enough := r.ops.Load() + operations
-	r.w.await("the clients' operations", func() bool { return r.ops.Load() >= enough })
+	testenv.Await(r.t, "the clients' operations", func() bool { return r.ops.Load() >= enough })
 }
 
 // check compares what is left with what was acknowledged.
 func (r *lossRound) check(l *leader) {
 	t, w := r.t, r.w
-	w.await("the state to answer", func() bool {
+	testenv.Await(w.t, "the state to answer", func() bool {
 		_, err := w.state.Status(w.ctx, "items")
 		return err == nil
 	})

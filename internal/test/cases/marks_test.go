@@ -101,7 +101,7 @@ func TestTargetWithoutMark(t *testing.T) {
 				if at := w.status().Route; at.Phase != phases.DualRead || at.Percent != phases.All {
 					t.Errorf("reads come from the target, on %s", at)
 				}
-				w.await("the instance to find it", func() bool { return a.i.Stats().MarkLost })
+				testenv.Await(w.t, "the instance to find it", func() bool { return a.i.Stats().MarkLost })
 				if wrong := a.wrongReads(20); len(wrong) > 0 {
 					t.Errorf("%d wrong reads, the first: %s", len(wrong), wrong[0])
 				}
@@ -122,7 +122,7 @@ func TestTargetWithoutMark(t *testing.T) {
 					t.Fatalf("claim: %v, %v", claimed, err)
 				}
 				w.check(l.look())
-				w.await("the instance to use the target again", func() bool { return !a.i.Stats().MarkLost })
+				testenv.Await(w.t, "the instance to use the target again", func() bool { return !a.i.Stats().MarkLost })
 				if again, err := l.job.Claim(w.ctx); err != nil || again {
 					t.Errorf("claimed twice: %v, %v", again, err)
 				}
@@ -155,7 +155,7 @@ func TestTargetIsRestarted(t *testing.T) {
 				t.Fatalf("before: %s", l.restarted)
 			}
 			w.check(server.Restart(w.ctx))
-			w.await("a look at the target", func() bool { return l.look() == nil })
+			testenv.Await(w.t, "a look at the target", func() bool { return l.look() == nil })
 			if !strings.Contains(l.restarted, "run id") {
 				t.Fatalf("restarted: %q", l.restarted)
 			}
@@ -171,7 +171,7 @@ func TestTargetIsRestarted(t *testing.T) {
 			if st.Route.Phase != want || !strings.Contains(st.Unclean, "run id") || st.TargetLost != "" {
 				t.Errorf("%s, unclean: %q, lost: %q", st.Route, st.Unclean, st.TargetLost)
 			}
-			w.await("the instance to be on the route", func() bool { return a.i.Route() == st.Route })
+			testenv.Await(w.t, "the instance to be on the route", func() bool { return a.i.Route() == st.Route })
 			a.mustWrite(3, "after the restart")
 			if got := a.read(3); got != "after the restart" {
 				t.Errorf("read %q", got)
@@ -198,7 +198,7 @@ func TestRetainOnTargetWithoutMark(t *testing.T) {
 	if err := a.write(30, "on an emptied target"); !errors.Is(err, dual.ErrTargetLost) {
 		t.Errorf("a write: %v", err)
 	}
-	w.await("the instance to find it", func() bool { return a.i.Stats().MarkLost })
+	testenv.Await(w.t, "the instance to find it", func() bool { return a.i.Stats().MarkLost })
 	if _, _, err := a.reader.Get(w.ctx, 30); !errors.Is(err, dual.ErrTargetLost) {
 		t.Errorf("a read of a record that legacy lacks: %v", err)
 	}
@@ -211,7 +211,7 @@ func TestRetainOnTargetWithoutMark(t *testing.T) {
 	}
 	redisDo(t, server, append(commands, []any{"PING"})...)
 	w.check(l.look())
-	w.await("the instance to find it again", func() bool { return !a.i.Stats().MarkLost })
+	testenv.Await(w.t, "the instance to find it again", func() bool { return !a.i.Stats().MarkLost })
 	a.mustWrite(30, "on the restored target")
 	if st := w.status(); st.TargetLost != "" || st.Dirty.IsZero() {
 		t.Errorf("restored: lost %q, unclean from %s", st.TargetLost, st.Dirty)

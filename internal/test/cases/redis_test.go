@@ -39,7 +39,7 @@ func (w *world) pass(d time.Duration) {
 	w.t.Helper()
 	began, err := w.target.Now(w.ctx)
 	w.check(err)
-	w.await("the target's clock", func() bool {
+	testenv.Await(w.t, "the target's clock", func() bool {
 		now, err := w.target.Now(w.ctx)
 		w.check(err)
 		return now.Sub(began) > d

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store/postgres"
@@ -117,7 +118,7 @@ func TestPanicAfterCommitIsJournaled(t *testing.T) {
 		defer func() { _ = recover() }()
 		_ = a.write(1, "committed")
 	}()
-	w.await("the write to be over", func() bool { return a.i.Stats().InFlight == 0 })
+	testenv.Await(w.t, "the write to be over", func() bool { return a.i.Stats().InFlight == 0 })
 	if got := a.read(1); got != w.inLegacy(1) && w.status().JournalKeys == 0 {
 		t.Errorf("legacy has %q, a read answers %q, and no key is journaled", w.inLegacy(1), got)
 	}

@@ -41,7 +41,7 @@ func TestAdvanceAfterTheStateLostAJournaledKey(t *testing.T) {
 	}
 	primary.stop("immediate")
 	standby.promote()
-	w.await("the state to answer", func() bool {
+	testenv.Await(w.t, "the state to answer", func() bool {
 		w.state.Pool().Reset()
 		return w.state.Pool().Ping(w.ctx) == nil
 	})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 )
@@ -33,7 +34,7 @@ func TestAThrottleThatIsAppliedActsOnARunningBackfill(t *testing.T) {
 	for range 2 {
 		go func() { _, _ = w.db.Exec(t.Context(), "SELECT pg_sleep(3600)") }()
 	}
-	w.await("two active sessions", func() bool {
+	testenv.Await(w.t, "two active sessions", func() bool {
 		var n int
 		w.check(w.db.QueryRow(w.ctx, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query = 'SELECT pg_sleep(3600)'").Scan(&n))
 		return n == 2
@@ -65,12 +66,12 @@ func TestAThrottleThatIsAppliedActsOnARunningBackfill(t *testing.T) {
 			return len(jobs) == 1 && jobs[0].State == state && strings.HasPrefix(jobs[0].Why, why)
 		}
 	}
-	w.await("a backfill that is held", job("throttled", "active sessions of legacy "))
+	testenv.Await(w.t, "a backfill that is held", job("throttled", "active sessions of legacy "))
 	if why := <-held; !strings.HasSuffix(why, " > 1") {
 		t.Errorf("held by %q", why)
 	}
 	apply(func(m *migration.Config) { m.Backfill.Rate = 1 })
-	w.await("a backfill that runs", job("running", ""))
+	testenv.Await(w.t, "a backfill that runs", job("running", ""))
 	apply(func(*migration.Config) {})
 	select {
 	case r := <-done:

@@ -147,21 +147,6 @@ func (w *world) run(url, sql string) {
 	w.check(err)
 }
 
-// await polls until done returns true.
-func (w *world) await(what string, done func() bool) {
-	w.t.Helper()
-	deadline := time.After(2 * time.Minute)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !done() {
-		select {
-		case <-deadline:
-			w.t.Fatal("timed out waiting for " + what)
-		case <-tick.C:
-		}
-	}
-}
-
 func (w *world) status() phases.Status {
 	w.t.Helper()
 	st, err := w.state.Status(w.ctx, "items")

@@ -1,7 +1,6 @@
 package clitest
 
 import (
-	"context"
 	"os/exec"
 	"syscall"
 	"testing"
@@ -53,20 +52,4 @@ func (p *Process) Exits() int {
 		p.t.Fatalf("%v does not exit: %s%s", p.Cmd.Args, p.Out.String(), p.Log.String())
 	}
 	return p.code
-}
-
-// Until waits until the condition is true. Its limit matters only where it never is.
-func Until(t testing.TB, what string, yes func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !yes() {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("waiting until %s", what)
-		case <-tick.C:
-		}
-	}
 }

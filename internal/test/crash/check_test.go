@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -43,7 +44,7 @@ func (p *place) evict() bool {
 	some := false
 	for p.text(leasesSQL) != "0" {
 		some = true
-		if !p.await(func() bool { return p.text(lapsedSQL) != "" }) {
+		if !testenv.Reached(p.t.Context(), func() bool { return p.text(lapsedSQL) != "" }) {
 			p.t.Fatalf("the lease of a killed process does not expire\n%s", p.transcript.String())
 		}
 		p.mustRun(p.filled("fleet evict {lapsed} --reason killed"))

@@ -192,29 +192,11 @@ func (p *place) daemon(cond func() bool) {
 	if err := cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}
-	ok := p.await(func() bool { return strings.Contains(out.String(), "leading") && cond() })
+	ok := testenv.Reached(p.t.Context(), func() bool { return strings.Contains(out.String(), "leading") && cond() })
 	_ = cmd.Process.Signal(syscall.SIGTERM)
 	err := cmd.Wait()
 	fmt.Fprintf(&p.transcript, "$ migrator serve\n%s(%v)\n", out.String(), cmd.ProcessState)
 	if !ok || err != nil {
 		p.t.Fatalf("the daemon did not recover: %v\n%s", err, p.transcript.String())
 	}
-}
-
-// await polls until cond is true; false: in vain. Its limit matters only then.
-func (p *place) await(cond func() bool) bool {
-	over := time.NewTimer(2 * time.Minute)
-	defer over.Stop()
-	tick := time.NewTicker(25 * time.Millisecond)
-	defer tick.Stop()
-	for !cond() {
-		select {
-		case <-tick.C:
-		case <-over.C:
-			return false
-		case <-p.t.Context().Done():
-			return false
-		}
-	}
-	return true
 }

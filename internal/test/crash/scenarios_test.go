@@ -5,6 +5,7 @@ package crash
 import (
 	"syscall"
 
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -188,7 +189,7 @@ func (p *place) lapse() {
 	a := p.open("", 0)
 	_ = a.cmd.Process.Signal(syscall.SIGKILL)
 	_ = a.cmd.Wait()
-	if !p.await(func() bool { return p.text(lapsedSQL) != "" }) {
+	if !testenv.Reached(p.t.Context(), func() bool { return p.text(lapsedSQL) != "" }) {
 		p.t.Fatal("its lease does not expire")
 	}
 }

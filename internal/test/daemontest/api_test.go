@@ -17,7 +17,7 @@ import (
 	"github.com/stranglerfig/migrator/dual/httpfleet"
 	"github.com/stranglerfig/migrator/dual/kit"
 	"github.com/stranglerfig/migrator/internal/openstore"
-	"github.com/stranglerfig/migrator/internal/test/clitest"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 )
@@ -51,7 +51,7 @@ func TestAnApplicationByTheHTTPAPI(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer fleet.Close()
-	clitest.Until(t, "the daemons to know the token", func() bool { _, err := fleet.TargetRead(t.Context()); return err == nil })
+	testenv.Await(t, "the daemons to know the token", func() bool { _, err := fleet.TargetRead(t.Context()); return err == nil })
 
 	// What an instance in another language says of itself.
 	ask := func(method, path, body string) (doc map[string]any) {
@@ -104,7 +104,7 @@ func TestAnApplicationByTheHTTPAPI(t *testing.T) {
 	n := 0
 	follows := func(phase phases.Phase) {
 		t.Helper()
-		clitest.Until(t, "the instance to be in "+string(phase), func() bool { return items.Instance.Route().Phase == phase })
+		testenv.Await(t, "the instance to be in "+string(phase), func() bool { return items.Instance.Route().Phase == phase })
 		for id := range int64(3) {
 			n++
 			want := apiItem{id + 1, sql.NullString{String: fmt.Sprintf("written %d", n), Valid: true}}

@@ -29,7 +29,7 @@ import (
 
 const (
 	watchedItems     = 400
-	watchedRate      = 300 // operations per second, one in seven a write
+	watchedRate      = 100 // operations per second, one in seven a write
 	watchedCustomers = 300 // at once: slow reads delay no other customer
 	handIn           = 500 * time.Millisecond
 )
@@ -160,10 +160,7 @@ func deploy(t *testing.T, m *migration.Config, stateURL string, delay time.Durat
 	}
 	config, err := pgxpool.ParseConfig(m.Legacy.URL)
 	must(err)
-	config.MaxConns, config.MinConns = 40, 40
-	if evening() {
-		config.MaxConns, config.MinConns = 8, 8
-	}
+	config.MaxConns, config.MinConns = 10, 10
 	a.db, err = pgxpool.NewWithConfig(ctx, config)
 	must(err)
 	t.Cleanup(a.db.Close)

@@ -16,7 +16,6 @@ import (
 	"github.com/stranglerfig/migrator/dual/kit"
 	"github.com/stranglerfig/migrator/examples/sessions"
 	"github.com/stranglerfig/migrator/internal/openstore"
-	"github.com/stranglerfig/migrator/internal/test/clitest"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/migration"
 )
@@ -99,7 +98,7 @@ fleet: {lease: 30s, renew: 10s}
 	stop()
 	work.Wait()
 
-	clitest.Until(t, "all instances are settled", func() bool {
+	testenv.Await(t, "all instances are settled", func() bool {
 		_, out, _ := o.Try("status", "-o", "json")
 		var status []struct {
 			Settled bool `json:"settled"`

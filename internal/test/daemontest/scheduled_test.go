@@ -14,6 +14,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/internal/test/clitest"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
@@ -31,7 +32,7 @@ func TestDaemonStartsScheduledRuns(t *testing.T) {
 		}
 		return last
 	}
-	clitest.Until(t, "both times are recorded", func() bool {
+	testenv.Await(t, "both times are recorded", func() bool {
 		return !since(reconcile.SampledKind, "0 2 * * *").Due.IsZero() && !since(reconcile.FullKind, "CRON_TZ=Europe/Berlin 0 3 * * 0").Due.IsZero()
 	})
 	if runs, err := kept.List(t.Context(), 10); err != nil || len(runs) != 0 {
@@ -43,7 +44,7 @@ func TestDaemonStartsScheduledRuns(t *testing.T) {
 	missed := `UPDATE migrator.reconcile_schedule SET due_at = due_at - interval '10 days' WHERE kind = 'sampled'`
 	o.SQL(o.State, missed)
 	ended := func(n int) (list []reconciles.PastTime) {
-		clitest.Until(t, "the time has an outcome", func() bool {
+		testenv.Await(t, "the time has an outcome", func() bool {
 			var err error
 			if list, err = kept.ListScheduled(t.Context(), 10); err != nil {
 				t.Fatal(err)
@@ -89,14 +90,14 @@ func TestRunWaitsDuringStopOnConditions(t *testing.T) {
 	o, kept := compared(t, 12_000, `rate: 800, max_connections: 4, statement_timeout: 30s, stop_on: {promql: busy, above: 80, interval: 1s, replication_lag: 5s}}
 prometheus: {url: "`+prometheus.URL+`"`)
 	run := o.Start(t, "reconcile", "run", "--full")
-	clitest.Until(t, "it is paused", func() bool { return strings.Contains(run.Log.String(), "is paused (busy is 90, above 80)") })
+	testenv.Await(t, "it is paused", func() bool { return strings.Contains(run.Log.String(), "is paused (busy is 90, above 80)") })
 	if got, err := kept.Run(t.Context(), 1); err != nil || got.Status != reconcile.Paused {
 		t.Errorf("%+v, %v", got, err)
 	}
 	load.Store(20)
-	clitest.Until(t, "it resumes", func() bool { return strings.Contains(run.Log.String(), "run 1 resumed") })
+	testenv.Await(t, "it resumes", func() bool { return strings.Contains(run.Log.String(), "run 1 resumed") })
 	o.Does("reconcile pause --reason lunch")
-	clitest.Until(t, "an operator's pause is logged", func() bool { return strings.Contains(run.Log.String(), "lunch") })
+	testenv.Await(t, "an operator's pause is logged", func() bool { return strings.Contains(run.Log.String(), "lunch") })
 	load.Store(90)
 	load.Store(20)
 	o.Does("reconcile resume")
@@ -110,12 +111,12 @@ func TestStoppedDaemonLeavesItsRunToTheNext(t *testing.T) {
 	t.Parallel()
 	o, kept := compared(t, 20_000, `rate: 8000, full_schedule: "0 3 * * 0"`)
 	d := o.serve(t)
-	clitest.Until(t, "the time is recorded", func() bool {
+	testenv.Await(t, "the time is recorded", func() bool {
 		last, _, err := kept.LastScheduled(t.Context(), reconcile.FullKind, "0 3 * * 0")
 		return err == nil && !last.Due.IsZero()
 	})
 	o.SQL(o.State, `UPDATE migrator.reconcile_schedule SET due_at = due_at - interval '10 days'`)
-	clitest.Until(t, "a job is done", func() bool {
+	testenv.Await(t, "a job is done", func() bool {
 		list, err := kept.JobRows(t.Context(), 1)
 		for _, j := range list {
 			if j.State == "done" {
@@ -126,7 +127,7 @@ func TestStoppedDaemonLeavesItsRunToTheNext(t *testing.T) {
 	})
 	d.end(syscall.SIGTERM)
 	o.serve(t)
-	clitest.Until(t, "the run is done", func() bool {
+	testenv.Await(t, "the run is done", func() bool {
 		list, err := kept.ListScheduled(t.Context(), 10)
 		return err == nil && len(list) == 1 && list[0].Outcome == reconcile.ScheduleDone && list[0].Run == 1
 	})

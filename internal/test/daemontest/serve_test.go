@@ -127,15 +127,8 @@ func (d *daemonProcess) get(path string) (code int, body string) {
 // awaits waits until the condition is true. Its limit matters only where it never is.
 func (d *daemonProcess) awaits(what string, holds func() bool) {
 	d.t.Helper()
-	end := time.After(5 * time.Minute)
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-end:
-			d.t.Fatalf("in vain for %s\n%s", what, d.logText())
-		}
+	if !testenv.Reached(d.t.Context(), holds) {
+		d.t.Fatalf("in vain for %s\n%s", what, d.logText())
 	}
 }
 

@@ -235,14 +235,14 @@ func (l *pairOfLanguages) work(ctx context.Context, w int) {
 // follows waits until both are in the phase, and each has then read and written.
 func (l *pairOfLanguages) follows(phase phases.Phase) {
 	l.t.Helper()
-	clitest.Until(l.t, "both to be in "+string(phase), func() bool {
+	testenv.Await(l.t, "both to be in "+string(phase), func() bool {
 		return l.items.Instance.Route().Phase == phase && l.ts.phase().Phase == phase
 	})
 	var reads, writes [2]int64
 	for in := range 2 {
 		reads[in], writes[in] = l.reads[in].Load(), l.writes[in].Load()
 	}
-	clitest.Until(l.t, "both to read and write in "+string(phase), func() bool {
+	testenv.Await(l.t, "both to read and write in "+string(phase), func() bool {
 		for in := range 2 {
 			if l.reads[in].Load() < reads[in]+50 || l.writes[in].Load() < writes[in]+25 {
 				return false

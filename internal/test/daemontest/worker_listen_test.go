@@ -13,6 +13,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/daemon"
 	"github.com/stranglerfig/migrator/internal/test/clitest"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 )
 
 var listening = regexp.MustCompile(`"msg":"listening","address":"([^"]+)"`)
@@ -34,7 +35,7 @@ func TestAWorkerAnswersHealthAndMetrics(t *testing.T) {
 		}
 	}
 	w := o.Start(t, "worker", "--listen", "127.0.0.1:0", "-o", "json")
-	clitest.Until(t, "the worker listens", func() bool { return listening.MatchString(w.Log.String()) })
+	testenv.Await(t, "the worker listens", func() bool { return listening.MatchString(w.Log.String()) })
 	at := daemonProcess{t: t, url: "http://" + listening.FindStringSubmatch(w.Log.String())[1]}
 	if code, body := at.get("/healthz"); code != http.StatusOK || !strings.Contains(body, `"role": "worker"`) {
 		t.Errorf("/healthz: %d %s", code, body)
@@ -49,7 +50,7 @@ func TestAWorkerAnswersHealthAndMetrics(t *testing.T) {
 	if _, body := at.get("/metrics"); !strings.Contains(body, none) {
 		t.Errorf("before any run:\n%s", body)
 	}
-	clitest.Until(t, "it has worked on a run", func() bool {
+	testenv.Await(t, "it has worked on a run", func() bool {
 		o.Does("reconcile run --full")
 		_, body := at.get("/metrics")
 		return !strings.Contains(body, none)

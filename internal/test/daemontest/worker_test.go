@@ -16,6 +16,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
 	"github.com/stranglerfig/migrator/internal/test/clitest"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/reconcile"
 )
 
@@ -59,7 +60,7 @@ func threeWorkers(t *testing.T, rows, rate int, frozen time.Duration) {
 		workers[i] = o.Start(t, "worker", "--workers", "1")
 	}
 	for _, w := range workers {
-		clitest.Until(t, "the worker waits for jobs", func() bool { return strings.Contains(w.Log.String(), "waiting for jobs") })
+		testenv.Await(t, "the worker waits for jobs", func() bool { return strings.Contains(w.Log.String(), "waiting for jobs") })
 	}
 	run := o.Start(t, "reconcile", "run", "--full", "-o", "json")
 	jobs := func() []reconciles.JobRow {
@@ -80,7 +81,7 @@ func threeWorkers(t *testing.T, rows, rate int, frozen time.Duration) {
 	}
 	lost := map[int]bool{}
 	for i, s := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP} {
-		clitest.Until(t, "the worker has a job", func() bool { return holds(workers[i]) >= 0 })
+		testenv.Await(t, "the worker has a job", func() bool { return holds(workers[i]) >= 0 })
 		workers[i].Signal(s)
 		if n := holds(workers[i]); n >= 0 {
 			lost[n] = true
@@ -89,7 +90,7 @@ func threeWorkers(t *testing.T, rows, rate int, frozen time.Duration) {
 	if len(lost) == 0 {
 		t.Fatal("both had finished before they were hit")
 	}
-	clitest.Until(t, "other workers have the jobs of the killed and the frozen one", func() bool {
+	testenv.Await(t, "other workers have the jobs of the killed and the frozen one", func() bool {
 		taken := 0
 		for _, j := range jobs() {
 			if lost[j.Number] && j.Attempts > 1 {
@@ -154,7 +155,7 @@ func TestKilledRunIsResumed(t *testing.T) {
 		}
 		return n
 	}
-	clitest.Until(t, "a job is done", func() bool { return done() > 0 })
+	testenv.Await(t, "a job is done", func() bool { return done() > 0 })
 	first.Signal(syscall.SIGSTOP) // so that it can't end before the second one begins
 	if code, _, stderr := o.Try("reconcile", "run"); code != clitest.NotYet || !strings.Contains(stderr, "another reconcile run") {
 		t.Errorf("a second run beside it: %d: %s", code, stderr)
@@ -167,7 +168,7 @@ func TestKilledRunIsResumed(t *testing.T) {
 	}
 	var code int
 	var stdout, stderr string
-	clitest.Until(t, "the state database has noticed its end", func() bool {
+	testenv.Await(t, "the state database has noticed its end", func() bool {
 		code, stdout, stderr = o.Try("reconcile", "run", "--full", "-o", "json")
 		return !strings.Contains(stderr, "another reconcile run")
 	})
@@ -199,19 +200,19 @@ func TestARunIsPausedResumedAndCancelled(t *testing.T) {
 		}
 	}
 	run := o.Start(t, "reconcile", "run", "--full")
-	clitest.Until(t, "it is running", func() bool {
+	testenv.Await(t, "it is running", func() bool {
 		list, err := kept.JobRows(t.Context(), 1)
 		return err == nil && len(list) > 0 && list[0].State != "waiting"
 	})
 	o.Does("reconcile pause --reason lunch")
-	clitest.Until(t, "it reports that it waits", func() bool {
+	testenv.Await(t, "it reports that it waits", func() bool {
 		return strings.Contains(run.Log.String(), "is paused (") && strings.Contains(run.Log.String(), "lunch")
 	})
 	if got, err := kept.Run(t.Context(), 1); err != nil || got.Status != reconcile.Paused {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	o.Does("reconcile resume")
-	clitest.Until(t, "it resumes", func() bool { return strings.Contains(run.Log.String(), "resumed") })
+	testenv.Await(t, "it resumes", func() bool { return strings.Contains(run.Log.String(), "resumed") })
 	run.Signal(syscall.SIGTERM)
 	if code := run.Exits(); code != clitest.Error {
 		t.Errorf("stopped by a signal: %d: %s", code, run.Log.String())
@@ -233,7 +234,7 @@ func TestARunIsPausedResumedAndCancelled(t *testing.T) {
 	}
 
 	run = o.Start(t, "reconcile", "run", "--full")
-	clitest.Until(t, "it is running", func() bool {
+	testenv.Await(t, "it is running", func() bool {
 		list, err := kept.JobRows(t.Context(), 2)
 		return err == nil && len(list) > 0 && list[0].State != "waiting"
 	})
@@ -257,7 +258,7 @@ func TestWorkerFollowsWhatIsApplied(t *testing.T) {
 	worker := o.Start(t, "worker", "--workers", "1")
 	says := func(text string, times int) {
 		t.Helper()
-		clitest.Until(t, fmt.Sprintf("the worker says %d times %s", times, text), func() bool { return strings.Count(worker.Log.String(), text) >= times })
+		testenv.Await(t, fmt.Sprintf("the worker says %d times %s", times, text), func() bool { return strings.Count(worker.Log.String(), text) >= times })
 	}
 	says("waiting for jobs", 1)
 	text, err := os.ReadFile(o.Path("migration.yaml"))
@@ -293,14 +294,14 @@ func TestKilledRepairIsResumed(t *testing.T) {
 	o, kept := compared(t, 12_000, "rate: 100_000, repair_rate: 5, max_difference: 50%")
 	o.SQL(o.Legacy, `UPDATE items SET name = 'changed' WHERE id % 600 = 0`) // without a write to the target
 	first := o.Start(t, "reconcile", "run", "--full", "--repair")
-	clitest.Until(t, "a record is repaired", func() bool {
+	testenv.Await(t, "a record is repaired", func() bool {
 		run, err := kept.Run(t.Context(), 1)
 		return err == nil && run.Repaired > 0
 	})
 	first.Signal(syscall.SIGKILL)
 	first.Exits()
 	var stdout, stderr string
-	clitest.Until(t, "the state database has noticed its end", func() bool {
+	testenv.Await(t, "the state database has noticed its end", func() bool {
 		_, stdout, stderr = o.Try("reconcile", "run", "--full", "--repair", "-o", "json")
 		return !strings.Contains(stderr, "another reconcile run")
 	})

@@ -12,6 +12,7 @@ import (
 	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/test/clitest"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 )
@@ -367,7 +368,7 @@ func (a *audit) drills() {
 func (a *audit) worker() {
 	a.t.Helper()
 	w := a.o.Start(a.t, "worker", "-o", "json")
-	clitest.Until(a.t, "the worker waits for jobs", func() bool { return strings.Contains(w.Log.String(), "waiting for jobs") })
+	testenv.Await(a.t, "the worker waits for jobs", func() bool { return strings.Contains(w.Log.String(), "waiting for jobs") })
 	w.Signal(syscall.SIGTERM)
 	if code := w.Exits(); code != clitest.Done {
 		a.t.Errorf("%d: %s", code, w.Log.String())
