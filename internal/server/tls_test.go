@@ -2,76 +2,24 @@ package server_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/stranglerfig/migrator/internal/server"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 )
-
-// authority signs certificates of a test.
-type authority struct {
-	t    *testing.T
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pem  []byte
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	a := &authority{t: t}
-	a.cert, a.key, a.pem, _ = a.sign("authority", true)
-	return a
-}
-
-func (a *authority) sign(name string, is bool) (cert *x509.Certificate, key *ecdsa.PrivateKey, certPEM, keyPEM []byte) {
-	a.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	serial, _ := rand.Int(rand.Reader, big.NewInt(1<<62))
-	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: is, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	parent, signer := template, key
-	if a.cert != nil {
-		parent, signer = a.cert, a.key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	if cert, err = x509.ParseCertificate(der); err != nil {
-		a.t.Fatal(err)
-	}
-	encoded, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return cert, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: encoded})
-}
 
 // TestCertificatesAreReadAgain: a handshake sees the files as they are; files that can't be used leave the former ones; and
 // with an authority for clients, one without its certificate gets no answer.
 func TestCertificatesAreReadAgain(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	ours, clients := newAuthority(t), newAuthority(t)
+	ours, clients := testenv.NewAuthority(t), testenv.NewAuthority(t)
 	write := func(name string, text []byte) string {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, text, 0o600); err != nil {
@@ -79,8 +27,8 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 		}
 		return path
 	}
-	_, _, cert, key := ours.sign("first", false)
-	c := &server.Certificates{Cert: write("tls.crt", cert), Key: write("tls.key", key), ClientCA: write("clients.crt", clients.pem)}
+	cert, key := ours.Sign("first")
+	c := &server.Certificates{Cert: write("tls.crt", cert), Key: write("tls.key", key), ClientCA: write("clients.crt", clients.PEM)}
 	if _, err := (&server.Certificates{Cert: c.Cert, Key: c.ClientCA}).Config(); err == nil {
 		t.Error("a key that is none was taken")
 	}
@@ -102,12 +50,10 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 	}()
 	t.Cleanup(func() { stop(); <-done })
 
-	roots := x509.NewCertPool()
-	roots.AddCert(ours.cert)
-	get := func(with *authority) (server string, err error) {
-		conf := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	get := func(with *testenv.Authority) (server string, err error) {
+		conf := &tls.Config{RootCAs: ours.Pool(), MinVersion: tls.VersionTLS12}
 		if with != nil {
-			_, _, cert, key := with.sign("client", false)
+			cert, key := with.Sign("client")
 			pair, err := tls.X509KeyPair(cert, key)
 			if err != nil {
 				t.Fatal(err)
@@ -131,21 +77,21 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 		}
 	}
 	want("first")
-	for what, with := range map[string]*authority{"no certificate": nil, "another authority's": ours} {
+	for what, with := range map[string]*testenv.Authority{"no certificate": nil, "another authority's": ours} {
 		if _, err := get(with); err == nil {
 			t.Errorf("%s: answered", what)
 		}
 	}
-	_, _, cert, key = ours.sign("second one", false) // of another length
+	cert, key = ours.Sign("second one") // of another length
 	write("tls.crt", cert)
 	want("first") // the key does not fit yet
 	write("tls.key", key)
 	want("second one")
 	_ = os.Remove(c.Cert)
 	want("second one")
-	other := newAuthority(t)
+	other := testenv.NewAuthority(t)
 	write("tls.crt", cert)
-	if err := os.WriteFile(c.ClientCA, append(other.pem, '\n'), 0o600); err != nil {
+	if err := os.WriteFile(c.ClientCA, append(other.PEM, '\n'), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := get(clients); err == nil {
