@@ -34,15 +34,15 @@ func newTriggerList(c *cli) *cobra.Command {
 }
 
 func (c *cli) printTriggers(list app.Triggers, now time.Time) {
-	rows := [][]string{{"TRIGGER", "STATE", "BOUND", "LIMIT", "SAMPLES", "EVALUATED", "WHY"}}
+	rows := [][]string{{"TRIGGER", "STATE", "SINCE", "BOUND", "LIMIT", "SAMPLES", "EVALUATED", "WHY"}}
 	for _, t := range list.Triggers {
-		row := []string{t.Trigger, "not evaluated", "-", "-", "-", "-", "-"}
+		row := []string{t.Trigger, "not evaluated", "-", "-", "-", "-", "-", "-"}
 		if e := t.Evaluation; e != nil {
-			row = []string{t.Trigger, string(e.Verdict), number(e.Bound), number(e.Limit), humanize.Count(e.Samples), humanize.Ago(now, e.At), e.Detail}
+			row = []string{t.Trigger, string(e.Verdict), humanize.Ago(now, t.Since), number(e.Bound), number(e.Limit), humanize.Count(e.Samples), humanize.Ago(now, e.At), e.Detail}
 		}
 		switch {
 		case t.Off != "":
-			row[1], row[6] = "off", t.Off
+			row[1], row[2], row[7] = "off", "-", t.Off
 		case t.DryRun:
 			row[1] += " (dry run)"
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/judge"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
 )
 
@@ -24,6 +25,7 @@ type TriggerView struct {
 	Off        string             `json:"off,omitempty"`
 	DryRun     bool               `json:"dry_run"`
 	Evaluation *phases.Evaluation `json:"evaluation,omitempty"`
+	Since      time.Time          `json:"since,omitzero"` // since when it has the evaluation's verdict
 }
 
 // AutomaticRollback has the times of one, by the state database's clock.
@@ -49,21 +51,32 @@ func ReadTriggers(ctx context.Context, store *state.Store, name string) (list Tr
 	if err != nil {
 		return list, now, err
 	}
-	newest, err := store.Evaluations(ctx, name, state.EvaluationFilter{Kind: phases.TriggerKind, Newest: true})
+	list = Triggers{Acts: e.Status.Route.Phase.TriggersAct(), Latch: e.Latch, Rollback: last}
+	list.Triggers, err = ReadTriggerViews(ctx, store, m)
+	return list, e.Now, err
+}
+
+// ReadTriggerViews reads the newest evaluation of each trigger of a migration.
+func ReadTriggerViews(ctx context.Context, store *state.Store, m *migration.Config) ([]TriggerView, error) {
+	newest, err := store.Evaluations(ctx, m.Name, state.EvaluationFilter{Kind: phases.TriggerKind, Newest: true})
 	if err != nil {
-		return list, now, err
+		return nil, err
 	}
-	list = Triggers{Acts: e.Status.Route.Phase.TriggersAct(), Triggers: []TriggerView{}, Latch: e.Latch, Rollback: last}
+	since, err := store.VerdictSince(ctx, m.Name, newest)
+	if err != nil {
+		return nil, err
+	}
+	views := []TriggerView{}
 	for _, t := range m.Triggers.All() {
 		v := TriggerView{Trigger: t.Name, Off: t.Off, DryRun: t.DryRun}
 		for i := range newest {
 			if newest[i].Name == t.Name {
-				v.Evaluation = &newest[i]
+				v.Evaluation, v.Since = &newest[i], since[i]
 			}
 		}
-		list.Triggers = append(list.Triggers, v)
+		views = append(views, v)
 	}
-	return list, e.Now, nil
+	return views, nil
 }
 
 // newestRollback returns nil if no trigger has ever rolled back.

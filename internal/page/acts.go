@@ -149,7 +149,7 @@ type acts struct {
 	number int64
 	all    []*act
 	under  sync.WaitGroup
-	calls  *state.Store // for the callers' tokens; nil: not opened yet
+	calls  *state.Store // for the callers' tokens, with connections that no caller of the HTTP API uses; nil: not opened yet
 }
 
 const (

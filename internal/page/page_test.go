@@ -161,8 +161,13 @@ func TestThePageShowsWhatTheStateHas(t *testing.T) {
 	if err := s.state.Pause(t.Context(), "items", "waiting for <script>"); err != nil {
 		t.Fatal(err)
 	}
+	trigger, err := s.state.Record(t.Context(), "items", []phases.Evaluation{{Kind: phases.TriggerKind, Name: phases.TriggerErrors, Epoch: route.Epoch, ConfigHash: "x", Verdict: phases.Quiet}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	_, _, body := s.get("/page/m/items")
 	for _, want := range []string{
+		`data-label="verdict since"><time datetime="` + trigger[0].At.UTC().Format("2006-01-02T15:04:05"),
 		`id="phase">shadow-write`, "lossless now", "writes do not stop", "dual-read 100 %", "backfill-done", "no backfill has begun", "not-paused", "blocked since",
 		"waiting for &lt;script&gt;", "for &lt;b&gt;a test&lt;/b&gt;", "shop-1", "1 key behind in the target", "the target refused", "advance", "No drill was made", "fleet-settled",
 		`<progress`,

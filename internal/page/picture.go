@@ -27,7 +27,7 @@ type Picture struct {
 	app.Status
 
 	Gates       []Gate
-	Triggers    []Trigger
+	Triggers    []app.TriggerView
 	Leases      []phases.Lease
 	*background // nil: it was never read in full
 
@@ -41,12 +41,6 @@ type Picture struct {
 type Gate struct {
 	app.GateView
 	Since time.Time // since when it is closed; zero: it is open
-}
-
-// Trigger is a trigger with its newest evaluation.
-type Trigger struct {
-	app.TriggerView
-	Acts bool // it rolls back in the present phase
 }
 
 // background is the part of a picture that is read less often: it is long, or changes slowly.
@@ -94,11 +88,9 @@ func readPicture(ctx context.Context, store *state.Store, name string, before *P
 	if p.Gates, err = gates(ctx, store, p); err != nil {
 		return nil, err
 	}
-	newest, err := store.Evaluations(ctx, name, state.EvaluationFilter{Kind: phases.TriggerKind, Newest: true})
-	if err != nil {
+	if p.Triggers, err = app.ReadTriggerViews(ctx, store, m); err != nil {
 		return nil, err
 	}
-	p.Triggers = triggers(m, s, newest)
 	if p.Leases, err = store.Leases(ctx, name); err != nil {
 		return nil, err
 	}
@@ -137,19 +129,6 @@ func closedFirst(g Gate) int {
 		return 1
 	}
 	return 0
-}
-
-func triggers(m *migration.Config, s app.Status, newest []phases.Evaluation) (all []Trigger) {
-	for _, t := range m.Triggers.All() {
-		v := Trigger{TriggerView: app.TriggerView{Trigger: t.Name, Off: t.Off, DryRun: t.DryRun}, Acts: s.Status.Route.Phase.TriggersAct()}
-		for i := range newest {
-			if newest[i].Name == t.Name {
-				v.Evaluation = &newest[i]
-			}
-		}
-		all = append(all, v)
-	}
-	return all
 }
 
 func readBackground(ctx context.Context, store *state.Store, m *migration.Config, s app.Status, before *background) (b *background, err error) {

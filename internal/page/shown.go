@@ -103,6 +103,9 @@ func (s shown) Expected() string {
 	return who + " once the gates are open"
 }
 
+// TriggersAct reports whether a firing trigger rolls back in the present phase.
+func (s shown) TriggersAct() bool { return s.St().Route.Phase.TriggersAct() }
+
 // Stop is for how long writes wait in a rollback.
 func (s shown) Stop() string { return stopText(s.St()) }
 

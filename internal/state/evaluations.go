@@ -155,6 +155,29 @@ func (s *Store) ClosedSince(ctx context.Context, migration, gate string, route t
 	return since, statedb.Explain(err)
 }
 
+// VerdictSince returns since when each of the evaluations has its verdict: when the first one with it was made after the last
+// one with another. Of those that have had it for longer than evaluations are kept, it is the oldest one.
+func (s *Store) VerdictSince(ctx context.Context, migration string, of []phases.Evaluation) ([]time.Time, error) {
+	var ids []int64
+	for _, e := range of {
+		ids = append(ids, e.ID)
+	}
+	rows, err := s.pool.Query(ctx, `SELECT coalesce((SELECT min(e.at) FROM migrator.evaluations e WHERE e.migration = n.migration AND e.kind = n.kind AND e.name = n.name
+				AND e.at > (SELECT max(o.at) FROM migrator.evaluations o
+					WHERE o.migration = n.migration AND o.kind = n.kind AND o.name = n.name AND o.at < n.at AND o.verdict <> n.verdict)),
+			(SELECT min(e.at) FROM migrator.evaluations e WHERE e.migration = n.migration AND e.kind = n.kind AND e.name = n.name))
+		FROM unnest($2::bigint[]) WITH ORDINALITY AS given (id, place) JOIN migrator.evaluations n USING (id)
+		WHERE n.migration = $1 ORDER BY place`, migration, ids)
+	if err != nil {
+		return nil, statedb.Explain(err)
+	}
+	since, err := pgx.CollectRows(rows, pgx.RowTo[time.Time])
+	if err == nil && len(since) != len(of) {
+		err = fmt.Errorf("%d of %d evaluations of %s are not kept any more", len(of)-len(since), len(of), migration)
+	}
+	return since, statedb.Explain(err)
+}
+
 // AlertEvaluations returns the newest evaluation of a trigger for each of the alerts' keys that is
 // recorded, by key.
 func (s *Store) AlertEvaluations(ctx context.Context, migration, trigger string, keys []string) (map[string]phases.Evaluation, error) {

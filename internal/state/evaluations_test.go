@@ -119,6 +119,40 @@ func TestEvaluationsAreKeptWithTheirInputs(t *testing.T) {
 	}
 }
 
+// TestAVerdictHasItsTime: that of the first evaluation with it after the last one with another.
+func TestAVerdictHasItsTime(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	newest := func() []phases.Evaluation {
+		all, err := s.Evaluations(t.Context(), testMigration, state.EvaluationFilter{Kind: phases.TriggerKind, Newest: true})
+		must(t, err)
+		return all
+	}
+	want := func(what string, of []phases.Evaluation, times ...time.Time) {
+		t.Helper()
+		got, err := s.VerdictSince(t.Context(), testMigration, of)
+		if err != nil || !slices.EqualFunc(got, times, time.Time.Equal) {
+			t.Errorf("%s: %v, %v, want %v", what, got, err, times)
+		}
+	}
+	want("of none", nil)
+	one := func(name string, v phases.Verdict) phases.Evaluation {
+		return recorded(t, s, evaluation(phases.TriggerKind, name, v))[0]
+	}
+	first, other := one("errors", phases.Quiet), one("burn", phases.NoData)
+	one("errors", phases.Quiet)
+	want("never another", newest(), other.At, first.At)
+	firing := one("errors", phases.Firing)
+	one("errors", phases.Firing)
+	recorded(t, s, evaluation(phases.GateKind, "errors", phases.Pass)) // a gate of the same name is another measure
+	seen := newest()
+	want("turned", seen, other.At, firing.At)
+	again := one("errors", phases.Quiet)
+	want("what was seen, after it has turned", seen, other.At, firing.At)
+	one("errors", phases.Quiet)
+	want("turned back", newest(), other.At, again.At)
+}
+
 // TestAnEvaluationNeverStopsAMove: a stored evaluation goes into the history with the next
 // move, rollbacks included, so the history must accept it.
 func TestAnEvaluationNeverStopsAMove(t *testing.T) {
