@@ -8,9 +8,8 @@ import (
 	"github.com/stranglerfig/migrator/dual/httpfleet"
 )
 
-// An instance whose state is behind two daemons. kit.Open takes the fleet as Options.Fleet.
+// An instance whose state is behind two daemons. kit.Open makes the fleet of its Options.Daemons.
 func Example() {
-	// docs: fleet
 	fleet, err := httpfleet.New("products", httpfleet.Options{
 		URLs:      []string{"https://migrator-a.internal.example:7070", "https://migrator-b.internal.example:7070"},
 		TokenFile: "/run/secrets/migrator-token",
@@ -20,7 +19,6 @@ func Example() {
 		return
 	}
 	defer fleet.Close()
-	// docs: end
 	instance, err := dual.Join(context.Background(), dual.Config{Fleet: fleet})
 	if err != nil {
 		log.Print(err) // and again, after a pause

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/dual/telemetry"
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/infile"
 	"github.com/stranglerfig/migrator/internal/leasewire"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
@@ -32,11 +34,13 @@ type Options struct {
 	// replaced while the application runs. Want one of them.
 	Token     string
 	TokenFile string
-	// TLS is for daemons whose certificate the system does not trust, or that ask for one; nil: the system's.
+	// CAFile has the authorities, in PEM, by which the daemons' certificates are trusted; "": the system's. It is read by New.
+	CAFile string
+	// TLS is for what CAFile does not say: a certificate of the application's own, for daemons that ask for one.
 	TLS *tls.Config
 	// PlainHTTP allows http:// off loopback, for networks that encrypt by themselves: the token is sent with each request.
 	PlainHTTP bool
-	// Client sends the requests, in place of one that is made of TLS. It must set no time of its own: event streams last.
+	// Client sends the requests, in place of one that is made of CAFile and TLS. It must set no time of its own: event streams last.
 	Client *http.Client
 
 	Lease time.Duration // how long a lease lasts without renewal, 5 minutes at most; 0: the migration file's, else 15 s
@@ -88,8 +92,9 @@ func New(migration string, o Options) (*Fleet, error) {
 	if (o.Token == "") == (o.TokenFile == "") {
 		return nil, errors.New("httpfleet: want one of Options.Token and Options.TokenFile")
 	}
-	if o.Client != nil && o.TLS != nil {
-		return nil, errors.New("httpfleet: Options.Client and Options.TLS are given: want one")
+	trust, err := o.trust()
+	if err != nil {
+		return nil, err
 	}
 	if o.Lease < 0 || o.Lease > phases.LongestLease {
 		return nil, fmt.Errorf("httpfleet: the option Lease is %s: want %s at most: until it ends, an instance that was killed keeps the fleet from settling", o.Lease, phases.LongestLease)
@@ -97,7 +102,7 @@ func New(migration string, o Options) (*Fleet, error) {
 	f := &Fleet{migration: migration, options: o, client: o.Client, token: token{text: o.Token, path: o.TokenFile}}
 	if f.client == nil {
 		transport := http.DefaultTransport.(*http.Transport).Clone()
-		transport.TLSClientConfig, transport.MaxIdleConnsPerHost = o.TLS, 8
+		transport.TLSClientConfig, transport.MaxIdleConnsPerHost = trust, 8
 		f.owned = true
 		f.client = &http.Client{
 			Transport: transport,
@@ -106,6 +111,31 @@ func New(migration string, o Options) (*Fleet, error) {
 		}
 	}
 	return f, nil
+}
+
+// trust is Options.TLS with the authorities of CAFile; nil: the system's.
+func (o Options) trust() (*tls.Config, error) {
+	switch {
+	case o.Client != nil && (o.TLS != nil || o.CAFile != ""):
+		return nil, errors.New("httpfleet: Options.Client has its own trust: want it without Options.TLS and Options.CAFile")
+	case o.CAFile == "":
+		return o.TLS, nil
+	case o.TLS != nil && o.TLS.RootCAs != nil:
+		return nil, errors.New("httpfleet: Options.CAFile and Options.TLS.RootCAs are given: want one")
+	}
+	text, err := infile.Read(o.CAFile, infile.Middle)
+	if err != nil {
+		return nil, fmt.Errorf("httpfleet: Options.CAFile: %w", err)
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if o.TLS != nil {
+		c = o.TLS.Clone()
+	}
+	c.RootCAs = x509.NewCertPool()
+	if !c.RootCAs.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("httpfleet: Options.CAFile: %s has no certificate in PEM", o.CAFile)
+	}
+	return c, nil
 }
 
 func loopback(host string) bool {

@@ -2,6 +2,8 @@ package httpfleet_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -63,7 +65,11 @@ func TestOptionsThatCanNotBe(t *testing.T) {
 		"URLs[1] can't be used":  {URLs: []string{at, "https://user:secret@migrator.example"}, Token: "t"},
 		"http:// off loopback":   {URLs: []string{"http://migrator.example"}, Token: "t"},
 		"one of Options.Token":   {URLs: []string{at}},
-		"want one":               {URLs: []string{at}, Token: "t", TokenFile: "f"},
+		"Token and Options":      {URLs: []string{at}, Token: "t", TokenFile: "f"},
+		"CAFile: no does not":    {URLs: []string{at}, Token: "t", CAFile: "no"},
+		"no certificate in PEM":  {URLs: []string{at}, Token: "t", CAFile: "doc.go"},
+		"want one":               {URLs: []string{at}, Token: "t", CAFile: "doc.go", TLS: &tls.Config{RootCAs: x509.NewCertPool()}},
+		"has its own trust":      {URLs: []string{at}, Token: "t", CAFile: "doc.go", Client: http.DefaultClient},
 		"the option Lease is 6m": {URLs: []string{at}, Token: "t", Lease: 6 * time.Minute},
 	} {
 		_, err := httpfleet.New("products", o)

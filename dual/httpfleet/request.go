@@ -3,6 +3,8 @@ package httpfleet
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -46,8 +48,13 @@ func (e *Error) Error() string {
 // Unwrap is dual's own error for it.
 func (e *Error) Unwrap() error { return e.is }
 
-// Hint is the daemon's remedy.
-func (e *Error) Hint() dual.Hint { return hint.Hint{Text: e.Try} }
+// Hint is the daemon's remedy. What answers without a problem document is no daemon that serves the HTTP API.
+func (e *Error) Hint() dual.Hint {
+	if e.Code == "" {
+		return served
+	}
+	return hint.Hint{Text: e.Try}
+}
 
 const codeTooLarge = "body-too-large"
 
@@ -146,9 +153,25 @@ func (f *Fleet) send(ctx context.Context, root, method, path string, body []byte
 	r.Header["Idempotency-Key"] = nil
 	answer, err := f.client.Do(r)
 	if err != nil {
-		return nil, hint.Errorf(hint.Hint{Do: hint.Serve, Text: "with the HTTP API switched on, or give the address of a daemon that has it"}, "no answer of a daemon: %w", err)
+		return nil, unanswered(err)
 	}
 	return answer, nil
+}
+
+// served is what to do where no daemon that serves the HTTP API answers.
+var served = hint.Hint{Do: hint.Serve, Text: "with the HTTP API switched on, or give the address of a daemon that has it"}
+
+func unanswered(err error) error {
+	var untrusted *tls.CertificateVerificationError
+	var other x509.HostnameError
+	switch {
+	case errors.As(err, &other):
+		return hint.Errorf(hint.Hint{Text: "an address that the daemon's certificate is for"}, "the daemon's certificate is for another address: %w", err)
+	case errors.As(err, &untrusted):
+		return hint.Errorf(hint.Hint{Text: "Options.CAFile with the authority that has signed the daemon's certificate, if it is the daemon that answers at this address"},
+			"the daemon's certificate is not trusted: %w", err)
+	}
+	return hint.With(fmt.Errorf("no answer of a daemon: %w", err), served)
 }
 
 // refusal is what a daemon has refused.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/httpfleet"
 	"github.com/stranglerfig/migrator/dual/kit"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/phases"
@@ -41,7 +42,19 @@ func Example_settings() {
 	// Output: true true
 }
 
-// In production Options has the StateURL alone; here the fleet, the target and the shape of
+func Example_daemons() {
+	// docs: daemons
+	options := kit.Options{Daemons: &httpfleet.Options{
+		URLs:      []string{"https://migrator-a.internal.example:7070", "https://migrator-b.internal.example:7070"},
+		CAFile:    "/etc/ssl/internal-ca.pem",    // without it: the system's authorities
+		TokenFile: "/run/secrets/migrator-token", // or Token: os.Getenv("MIGRATOR_TOKEN")
+	}}
+	// docs: end
+	fmt.Println(options.StateURL == "")
+	// Output: true
+}
+
+// In production Options has the StateURL alone, or Daemons; here the fleet, the target and the shape of
 // the records replace the servers.
 func ExampleOpen() {
 	ctx := context.Background()

@@ -27,21 +27,25 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/httpfleet"
 	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/migration"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 )
 
-// Options are what differs between the places that an application runs in. StateURL, or Fleet,
-// is required.
+// Options are what differs between the places that an application runs in. StateURL, Daemons or
+// Fleet is required.
 type Options struct {
 	StateURL string       // the state database, as migrator's MIGRATOR_STATE_URL
 	Logger   *slog.Logger // nil: silent
 	About    string       // of the process, for operators: its name, its release
 
-	// Fleet replaces the state database: a dual.MemoryFleet in tests, a pgfleet.Fleet on a pool
-	// of the application's own.
+	// Daemons replaces StateURL where the application may not reach the state database: the addresses
+	// of daemons that run with serve --api, and a token.
+	Daemons *httpfleet.Options
+	// Fleet replaces both: a dual.MemoryFleet in tests, a pgfleet.Fleet on a pool of the
+	// application's own. Open does not close it.
 	Fleet dual.Fleet
 	// Target replaces the migration file's: a memory.Target in tests. Open does not close it.
 	Target store.TargetRecords
@@ -89,7 +93,7 @@ type Records[K comparable, V any] struct {
 
 // Open makes this process an instance of the migration's fleet. The application must not read
 // or write the records before Open has succeeded: without a route no store is right. Open needs
-// the state database, and legacy unless Options.Schema is given: retry it with a pause.
+// the state database, or a daemon, and legacy unless Options.Schema is given: retry it with a pause.
 func Open[K comparable, V any](ctx context.Context, m *migration.Config, o Options, b Binding[K, V]) (_ *Records[K, V], err error) {
 	if b.Read == nil {
 		return nil, errors.New("kit: Binding.Read is missing")
@@ -109,18 +113,11 @@ func Open[K comparable, V any](ctx context.Context, m *migration.Config, o Optio
 		r.Version = p.VersionExpr(m.Name)
 	}
 	staging := m.Environment == "staging"
-	fleet := o.Fleet
-	if fleet == nil {
-		if o.StateURL == "" {
-			return nil, errors.New("kit: Options.StateURL is missing: the URL of the state database")
-		}
-		opened, err := pgfleet.Open(ctx, o.StateURL, m.Name, pgfleet.Options{})
-		if err != nil {
-			return nil, err
-		}
-		closers = append(closers, opened.Close)
-		fleet = opened
+	fleet, closer, err := o.fleet(ctx, m.Name)
+	if err != nil {
+		return nil, err
 	}
+	closers = append(closers, closer)
 	m, codec, err := described(ctx, m, fleet, b)
 	if err != nil {
 		return nil, err
@@ -196,6 +193,29 @@ func Open[K comparable, V any](ctx context.Context, m *migration.Config, o Optio
 		return nil, errors.Join(err, instance.Run(stopped)) // gives the lease back
 	}
 	return r, nil
+}
+
+// fleet is the one of Options, or opens one.
+func (o Options) fleet(ctx context.Context, migration string) (_ dual.Fleet, closer func(), err error) {
+	switch {
+	case o.Fleet != nil:
+		return o.Fleet, func() {}, nil
+	case o.StateURL != "" && o.Daemons != nil:
+		return nil, nil, errors.New("kit: Options.StateURL and Options.Daemons are given: want one")
+	case o.Daemons != nil:
+		opened, err := httpfleet.New(migration, *o.Daemons)
+		if err != nil {
+			return nil, nil, err
+		}
+		return opened, opened.Close, nil
+	case o.StateURL == "":
+		return nil, nil, errors.New("kit: Options.StateURL is missing, the URL of the state database, and so is Options.Daemons")
+	}
+	opened, err := pgfleet.Open(ctx, o.StateURL, migration, pgfleet.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	return opened, opened.Close, nil
 }
 
 // Locked makes a dual.WriterConfig's Locked of a legacy store.

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/httpfleet"
 	"github.com/stranglerfig/migrator/dual/kit"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/migration"
@@ -100,6 +101,7 @@ func TestOpenRefusesWhatCantWork(t *testing.T) {
 	schema := &record.Schema{Fields: []record.Field{{Name: "id", Kind: record.Int, NotNull: true}, {Name: "name", Kind: record.Text}}, Key: []int{0}}
 	read := func(context.Context, int64) (f Fruit, found bool, err error) { return f, false, nil }
 	fleet := dual.NewMemoryFleet(phases.Route{Phase: phases.Legacy})
+	daemons := &httpfleet.Options{URLs: []string{"http://127.0.0.1:1"}, Token: "secret"}
 	for _, c := range []struct {
 		options kit.Options
 		binding kit.Binding[int64, Fruit]
@@ -108,7 +110,10 @@ func TestOpenRefusesWhatCantWork(t *testing.T) {
 		{kit.Options{Fleet: fleet}, kit.Binding[int64, Fruit]{}, "Binding.Read is missing"},
 		{kit.Options{Fleet: fleet}, kit.Binding[int64, Fruit]{Read: read}, "PostgreSQL"}, // legacy is not reachable
 		{kit.Options{Fleet: fleet, Schema: schema}, kit.Binding[int64, Fruit]{Read: read}, `column "name": the column may be NULL`},
-		{kit.Options{Schema: &record.Schema{Fields: []record.Field{schema.Fields[0], {Name: "name", Kind: record.Text, NotNull: true}}, Key: []int{0}}}, kit.Binding[int64, Fruit]{Read: read}, "StateURL is missing"},
+		{kit.Options{Schema: schema}, kit.Binding[int64, Fruit]{Read: read}, "StateURL is missing"},
+		{kit.Options{StateURL: "postgres://app:secret@127.0.0.1:1/db", Daemons: daemons}, kit.Binding[int64, Fruit]{Read: read}, "want one"},
+		{kit.Options{Daemons: &httpfleet.Options{}}, kit.Binding[int64, Fruit]{Read: read}, "Options.URLs is empty"},
+		{kit.Options{Daemons: daemons}, kit.Binding[int64, Fruit]{Read: read}, "no answer of a daemon"},
 	} {
 		_, err := kit.Open(t.Context(), m, c.options, c.binding)
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "secret") {

@@ -53,27 +53,17 @@ func evaluate(t *testing.T, url, token, key string) (status int, all evaluation,
 func TestFlagsFollowAPhase(t *testing.T) {
 	t.Parallel()
 	o, _ := served(t)
-	o.SQL(o.State, `DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'flags_viewer') THEN CREATE ROLE flags_viewer; END IF; END $$`)
-	t.Cleanup(func() { o.SQL(o.State, `DROP OWNED BY flags_viewer CASCADE; DROP ROLE flags_viewer`) })
-	o.Does("init --grant-viewer flags_viewer --migration items")
-	var made struct {
-		ID    int64  `json:"id"`
-		Token string `json:"token"`
-	}
-	code, stdout, stderr := o.Try("token", "create", "--role", "flags_viewer", "-o", "json")
-	if err := json.Unmarshal([]byte(stdout), &made); err != nil || code != 0 {
-		t.Fatalf("token create: %d %s %s", code, stdout, stderr)
-	}
+	token, id := o.token("flags_viewer", "viewer")
 	settings := "file: " + o.Path("migration.yaml") + "\nstate_url: " + o.State + "\nflags: true\n"
 	o.Write("settings.yaml", settings)
 	d := o.serve(t)
 	for status := 0; status != http.StatusOK; { // until the routes were read; the test's own limit ends it
-		status, _, _ = evaluate(t, d.url, made.Token, "1")
+		status, _, _ = evaluate(t, d.url, token, "1")
 	}
 	if status, _, _ := evaluate(t, d.url, "mgt_guess", "1"); status != http.StatusUnauthorized {
 		t.Errorf("a guess: %d", status)
 	}
-	_, all, values := evaluate(t, d.url, made.Token, "1")
+	_, all, values := evaluate(t, d.url, token, "1")
 	if values["migrator.items.phase"] != "legacy" || values["migrator.items.read"] != "legacy" || values["migrator.items.sampled"] != false || len(all.EventStreams) != 1 {
 		t.Errorf("%+v", values)
 	}
@@ -102,13 +92,13 @@ func TestFlagsFollowAPhase(t *testing.T) {
 	if !event() {
 		t.Fatal("the step is no event")
 	}
-	if _, _, values := evaluate(t, d.url, made.Token, "1"); values["migrator.items.phase"] != "shadow-write" {
+	if _, _, values := evaluate(t, d.url, token, "1"); values["migrator.items.phase"] != "shadow-write" {
 		t.Errorf("after the event: %+v", values)
 	}
-	o.Does(fmt.Sprintf("token revoke %d", made.ID))
+	o.Does(fmt.Sprintf("token revoke %d", id))
 	for lines.Scan() { // it ends
 	}
-	if status, _, _ := evaluate(t, d.url, made.Token, "1"); status != http.StatusUnauthorized {
+	if status, _, _ := evaluate(t, d.url, token, "1"); status != http.StatusUnauthorized {
 		t.Errorf("a revoked token: %d", status)
 	}
 	for setting, want := range map[string]string{

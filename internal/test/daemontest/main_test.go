@@ -3,6 +3,7 @@
 package daemontest
 
 import (
+	"encoding/json"
 	"testing"
 
 	"github.com/stranglerfig/migrator/internal/test/clitest"
@@ -29,4 +30,21 @@ type operator struct{ *clitest.Operator }
 func newOperator(t testing.TB, name, legacy, target, rest string) *operator {
 	t.Helper()
 	return &operator{clitest.New(t, name, legacy, target, rest)}
+}
+
+// token grants a role, which it creates, the rights of a kind, and makes a token of it.
+func (o *operator) token(role, kind string) (token string, id int64) {
+	o.T.Helper()
+	o.SQL(o.State, `DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '`+role+`') THEN CREATE ROLE `+role+`; END IF; END $$`)
+	o.T.Cleanup(func() { o.SQL(o.State, `DROP OWNED BY `+role+` CASCADE; DROP ROLE `+role) })
+	o.Does("init --grant-" + kind + " " + role + " --migration items")
+	var made struct {
+		ID    int64  `json:"id"`
+		Token string `json:"token"`
+	}
+	code, stdout, stderr := o.Try("token", "create", "--role", role, "-o", "json")
+	if err := json.Unmarshal([]byte(stdout), &made); err != nil || code != 0 {
+		o.T.Fatalf("token create: %d %s %s", code, stdout, stderr)
+	}
+	return made.Token, made.ID
 }

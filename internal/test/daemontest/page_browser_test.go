@@ -20,7 +20,7 @@ import (
 	"github.com/stranglerfig/migrator/phases"
 )
 
-// browser is a Chromium that a test drives.
+// browser is a Chromium that a test drives, or another program that answers a command a line.
 type browser struct {
 	t   *testing.T
 	in  *json.Encoder
@@ -38,7 +38,13 @@ func newBrowser(t *testing.T) *browser {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "node", filepath.Join("testdata", "browser.mjs"), packages, chromium)
+	return drives(t, filepath.Join("testdata", "browser.mjs"), packages, chromium)
+}
+
+// drives starts a program of Node.js that answers a command a line.
+func drives(t *testing.T, args ...string) *browser {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "node", args...)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -70,7 +76,7 @@ func (b *browser) do(what string, v values) any {
 		b.t.Fatal(err)
 	}
 	if !b.out.Scan() {
-		b.t.Fatalf("%s: the browser has ended: %v", what, b.out.Err())
+		b.t.Fatalf("%s: the program has ended: %v", what, b.out.Err())
 	}
 	var answer struct {
 		Value any    `json:"value"`
@@ -224,21 +230,6 @@ func (w *watched) gates(lines string) {
 	w.Does("apply")
 }
 
-// pageRole makes a role of the state database with a grant, and a token of it.
-func (o *operator) pageRole(t *testing.T, name, kind string) (token string) {
-	t.Helper()
-	o.SQL(o.State, `DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '`+name+`') THEN CREATE ROLE `+name+`; END IF; END $$`)
-	o.Does("init --grant-" + kind + " " + name + " --migration items")
-	var made struct {
-		Token string `json:"token"`
-	}
-	code, stdout, stderr := o.Try("token", "create", "--role", name, "-o", "json")
-	if err := json.Unmarshal([]byte(stdout), &made); err != nil || code != 0 {
-		t.Fatalf("token create: %d %s %s", code, stdout, stderr)
-	}
-	return made.Token
-}
-
 // presses opens a button's dialog, and returns what it asks.
 func (b *browser) presses(verb, says string) string {
 	b.t.Helper()
@@ -258,7 +249,7 @@ func TestThePageInABrowser(t *testing.T) {
 		w.Write("settings.yaml", "file: "+w.Path("migration.yaml")+"\nstate_url: "+url+"\npage: true\n")
 	})
 	w.gates(pageGates)
-	token := w.pageRole(t, "alice", "operator")
+	token, _ := w.token("alice", "operator")
 	d := w.serve(t)
 	d.awaits("the page", func() bool { code, _ := d.get("/page/m/items"); return code == 200 })
 	page := d.url + "/page/m/items"

@@ -274,22 +274,13 @@ writing: {not_after: 3s, deadline: 1s, rollback_budget: 5s, fence_budget: 30s}
 	o.Write("target.url", o.Target)
 	o.SQL(o.Legacy, `CREATE TABLE items (id bigint PRIMARY KEY, name text); INSERT INTO items SELECT i, '0' FROM generate_series(1, 20) i`)
 	o.Does("init", "apply")
-	o.SQL(o.State, `DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'typescript_shop') THEN CREATE ROLE typescript_shop; END IF; END $$`)
-	t.Cleanup(func() { o.SQL(o.State, `DROP OWNED BY typescript_shop CASCADE; DROP ROLE typescript_shop`) })
-	o.Does("init --grant-application typescript_shop --migration items")
-	var made struct {
-		Token string `json:"token"`
-	}
-	code, stdout, stderr := o.Try("token", "create", "--role", "typescript_shop", "-o", "json")
-	if err := json.Unmarshal([]byte(stdout), &made); err != nil || code != 0 {
-		t.Fatalf("token create: %d %s %s", code, stdout, stderr)
-	}
+	token, _ := o.token("typescript_shop", "application")
 	o.Write("settings.yaml", "file: "+o.Path("migration.yaml")+"\nstate_url: "+o.State+"\napi: true\n")
 	d := o.serve(t)
 	d.awaits("the lead", d.leads)
 
 	ts := newTypeScript(t, map[string]any{
-		"migration": "items", "daemons": []string{d.url}, "token": made.Token, "legacy": o.Legacy, "target": o.Target,
+		"migration": "items", "daemons": []string{d.url}, "token": token, "legacy": o.Legacy, "target": o.Target,
 		"scripts": filepath.Join(clitest.Root(), "store", "redis", "scripts"),
 	})
 	for n := range 80 {

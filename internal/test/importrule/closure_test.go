@@ -42,13 +42,13 @@ var links = []struct {
 	{
 		"dual/kit", pgx,
 		[]string{apd, jsontext, xxhash, yaml},
-		embedded + " dual/pgfleet migration internal/infile internal/oneline internal/statedb internal/pgfail",
+		embedded + " dual/httpfleet dual/pgfleet migration internal/infile internal/leasewire internal/oneline internal/statedb internal/pgfail",
 	},
 	// The application that docs/embedding.md describes: four modules beside its own drivers.
 	{
 		"dual/kit store/redis store/postgres migration", pgx + " " + redis,
 		[]string{apd, jsontext, yaml},
-		embedded + " dual/pgfleet migration internal/infile internal/oneline internal/statedb internal/pgfail internal/pgserver",
+		embedded + " dual/httpfleet dual/pgfleet migration internal/infile internal/leasewire internal/oneline internal/statedb internal/pgfail internal/pgserver",
 	},
 }
 

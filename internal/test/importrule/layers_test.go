@@ -26,7 +26,7 @@ var may = rows(map[string]string{
 	"dual":           words + " store dual/telemetry internal/failpoint internal/humanize internal/stats/sketch",
 	"dual/pgfleet":   words + " dual dual/telemetry internal/failpoint internal/statedb",
 	"dual/httpfleet": words + " dual dual/telemetry internal/infile internal/leasewire",
-	"dual/kit":       "dual dual/pgfleet migration record store",
+	"dual/kit":       "dual dual/httpfleet dual/pgfleet migration record store",
 	"store/redis":    "record store migration internal/hint",
 	"store/postgres": "record store migration internal/failpoint internal/hint internal/oneline internal/pgfail internal/pgserver",
 	"store/memory":   "record store migration internal/hint",
