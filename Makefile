@@ -19,7 +19,7 @@ LONGEST   = ./internal/test/daemontest ./examples/demo ./internal/test/torture .
 AT_A_TIME = $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n + 1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test race lint fmt fuzz bench docs generated verify matrix torture evening capture capture-soak model mutate zoo badinputs vulns sbom peers integrations browser typescript clean
+.PHONY: help deps build demo test race lint fmt fuzz bench docs generated verify matrix torture evening capture capture-soak model mutate zoo badinputs vulns sbom peers integrations browser typescript ofrep clean
 
 help: ## Say what the targets do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -115,6 +115,10 @@ browser: deps ## Drive the page in Chromium, with axe-core (SCREENSHOTS=1 writes
 typescript: deps ## Run examples/typescript beside an instance in Go, under load (needs Node.js 20)
 	compiled=$$(sh scripts/typescript.sh) && MIGRATOR_TYPESCRIPT=$$compiled \
 		$(GO) test -count=1 -vet=off -timeout=20m -run '^TestAnInstanceInTypeScript$$' -v ./internal/test/daemontest
+
+ofrep: deps ## Follow a migration with OpenFeature's SDKs and OFREP providers, in Node.js 20 and Chromium (downloads them)
+	browser=$$(sh scripts/browser.sh) && packages=$$(sh scripts/ofrep.sh) && MIGRATOR_BROWSER=$$browser MIGRATOR_OFREP=$$packages \
+		$(GO) test -count=1 -vet=off -timeout=20m -run '^TestOfficialClients$$' -v ./internal/test/daemontest
 
 vulns: ## Look for known vulnerabilities in what is linked (needs vuln.go.dev)
 	@sh scripts/vulns.sh "$(TOOL)"
