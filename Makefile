@@ -116,8 +116,8 @@ typescript: deps ## Run examples/typescript beside an instance in Go, under load
 	compiled=$$(sh scripts/typescript.sh) && MIGRATOR_TYPESCRIPT=$$compiled \
 		$(GO) test -count=1 -vet=off -timeout=20m -run '^TestAnInstanceInTypeScript$$' -v ./internal/test/daemontest
 
-ofrep: deps ## Follow a migration with OpenFeature's SDKs and OFREP providers, in Node.js 20 and Chromium (downloads them)
-	browser=$$(sh scripts/browser.sh) && packages=$$(sh scripts/ofrep.sh) && MIGRATOR_BROWSER=$$browser MIGRATOR_OFREP=$$packages \
+ofrep: deps ## Follow a migration with OpenFeature's SDKs and OFREP providers, in Node.js 20, Go and Chromium (downloads them)
+	browser=$$(sh scripts/browser.sh) && packages=$$(sh scripts/ofrep.sh "$(GO)") && MIGRATOR_BROWSER=$$browser MIGRATOR_OFREP=$$packages \
 		$(GO) test -count=1 -vet=off -timeout=20m -run '^TestOfficialClients$$' -v ./internal/test/daemontest
 
 vulns: ## Look for known vulnerabilities in what is linked (needs vuln.go.dev)

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Installs OpenFeature's SDKs and OFREP providers for JavaScript below the cache of scripts/deps.sh, with the programs of
-# tests that use them. Prints the directory.
+# Installs OpenFeature's SDKs and OFREP providers below the cache of scripts/deps.sh, with the programs of a test that use
+# them, in JavaScript and in Go. Prints the directory. $1 is the go command.
 #
-# npm ci compares each package with its hash in package-lock.json, and no script of a package is run.
+# npm ci compares each package with its hash in package-lock.json, and no script of a package is run; go does by go.sum.
 set -eu
 umask 022
 
@@ -32,4 +32,10 @@ if ! cmp -s $from/package-lock.json "$dir/package-lock.json" || [ ! -e "$dir/ins
 	: >"$dir/installed"
 fi
 cp $from/node.mjs $from/page.html "$dir"
+rm -f "$dir/ofrepclient"
+if (cd internal/test/ofrepclient && "${1:-go}" mod download) >&2; then
+	(cd internal/test/ofrepclient && "${1:-go}" build -o "$dir/ofrepclient" .) >&2
+else
+	printf '%s\n' "OpenFeature's OFREP provider for Go can't be downloaded: going on without the client in Go" >&2
+fi
 printf '%s\n' "$dir"

@@ -20,7 +20,7 @@ const rampedInThree = `
 phases:
   shadow_write: {for: 0s}
   dual_read: {steps: [100], over: 0s}
-  cutover: {steps: [10, 50, 100], over: 0s}
+  cutover: {steps: [10, 50, 100], over: 0s, auto: false}
   grace: {for: 0s}
   retain: {for: 0s}
   approval: {for: []}
@@ -28,7 +28,7 @@ gates: {off: a test without traffic}
 `
 
 // TestOfficialClients: programs that have OpenFeature's SDKs and OFREP providers, and nothing of ours, follow a migration
-// from legacy to retain and back: one in Node.js, key by key as an instance in Go reads, and a page in Chromium, which
+// from legacy to retain and back: in Node.js and in Go, key by key as an instance reads, and a page in Chromium, which
 // hears of each step by the daemon's events and asks at no other time.
 func TestOfficialClients(t *testing.T) {
 	t.Parallel()
@@ -53,7 +53,12 @@ func TestOfficialClients(t *testing.T) {
 	defer store.Close()
 
 	const watched = "42"
-	node := drives(t, filepath.Join(packages, "node.mjs"), d.url, token)
+	programs := map[string]*browser{"Node.js": drives(t, "node", filepath.Join(packages, "node.mjs"), d.url, token)}
+	if client := filepath.Join(packages, "ofrepclient"); isThere(client) {
+		programs["Go"] = drives(t, client, d.url, token)
+	} else {
+		t.Log("without the client in Go: scripts/ofrep.sh could not download its provider")
+	}
 	b.do("goto", values{"url": page.URL + "/page.html?" + url.Values{"daemon": {d.url}, "token": {token}, "key": {watched}}.Encode()})
 	var keys []string
 	for n := range 300 {
@@ -97,19 +102,21 @@ func TestOfficialClients(t *testing.T) {
 			t.Errorf("%s: the page has asked %v times, want %v at most", live, now-asked, most)
 		}
 		epoch, asked = live.Epoch, now
-		// The program: key by key.
-		all, _ := node.do("texts", values{"flag": "migrator.items.read", "keys": keys}).([]any)
-		if len(all) != len(keys) {
-			t.Fatalf("%d answers of %d", len(all), len(keys))
-		}
-		for i, got := range all {
-			if got != reads(keys[i]) {
-				t.Errorf("%s: Node.js reads %s from %v, want %s", live, keys[i], got, reads(keys[i]))
+		// The programs: key by key.
+		for name, program := range programs {
+			all, _ := program.do("texts", values{"flag": "migrator.items.read", "keys": keys}).([]any)
+			if len(all) != len(keys) {
+				t.Fatalf("%s: %d answers of %d", name, len(all), len(keys))
 			}
-		}
-		details, _ := node.do("text", values{"flag": "migrator.items.phase", "key": watched}).(map[string]any)
-		if metadata, _ := details["flagMetadata"].(map[string]any); details["value"] != string(live.Phase) || metadata["epoch"] != float64(live.Epoch) {
-			t.Errorf("%s: Node.js has the phase %+v", live, details)
+			for i, got := range all {
+				if got != reads(keys[i]) {
+					t.Errorf("%s: %s reads %s from %v, want %s", live, name, keys[i], got, reads(keys[i]))
+				}
+			}
+			details, _ := program.do("text", values{"flag": "migrator.items.phase", "key": watched}).(map[string]any)
+			if metadata, _ := details["flagMetadata"].(map[string]any); details["value"] != string(live.Phase) || metadata["epoch"] != float64(live.Epoch) {
+				t.Errorf("%s: %s has the phase %+v", live, name, details)
+			}
 		}
 	}
 	follows(phases.Legacy, 0)
@@ -137,4 +144,9 @@ func percentOf(r phases.Route) string {
 		return fmt.Sprint(share)
 	}
 	return ""
+}
+
+func isThere(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }

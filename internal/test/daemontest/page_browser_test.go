@@ -38,13 +38,13 @@ func newBrowser(t *testing.T) *browser {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return drives(t, filepath.Join("testdata", "browser.mjs"), packages, chromium)
+	return drives(t, "node", filepath.Join("testdata", "browser.mjs"), packages, chromium)
 }
 
-// drives starts a program of Node.js that answers a command a line.
-func drives(t *testing.T, args ...string) *browser {
+// drives starts a program that answers a command a line.
+func drives(t *testing.T, program string, args ...string) *browser {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "node", args...)
+	cmd := exec.CommandContext(t.Context(), program, args...)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
