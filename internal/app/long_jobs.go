@@ -60,23 +60,16 @@ func longJob(job, how string, done, total int64, began, now time.Time) LongJob {
 // LongJobs returns the migration's jobs that are not done.
 func LongJobs(ctx context.Context, st *state.Store, e phases.Snapshot) (jobs []LongJob, err error) {
 	name, now := e.Status.Migration, e.Now
-	if b := e.Backfill; b != nil && b.Finished.IsZero() {
-		kept := backfills.New(st.Pool(), name)
-		p, err := kept.Latest(ctx)
-		if err != nil {
-			return nil, err
+	p, running, err := backfills.New(st.Pool(), name).Unfinished(ctx, e.Status.FilledFrom())
+	if err != nil {
+		return nil, err
+	}
+	if p != nil {
+		j := longJob("backfill", stateOf(running), int64(p.Done), int64(len(p.Chunks)), p.Began, now)
+		if running && p.Throttled != "" {
+			j.State, j.Why, j.Due = jobThrottled, p.Throttled, time.Time{}
 		}
-		running, err := kept.Running(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if p != nil && p.Finished.IsZero() {
-			j := longJob("backfill", stateOf(running), int64(p.Done), int64(len(p.Chunks)), p.Began, now)
-			if running && p.Throttled != "" {
-				j.State, j.Why, j.Due = jobThrottled, p.Throttled, time.Time{}
-			}
-			jobs = append(jobs, j)
-		}
+		jobs = append(jobs, j)
 	}
 	run, coordinated, err := unfinishedRun(ctx, st, name)
 	if err != nil {

@@ -94,6 +94,8 @@ func TestWhatIsLostToCapture(t *testing.T) {
 	runs := backfills.New(s.Pool(), testMigration)
 	began, finish, err := runs.Begin(ctx)
 	must(t, err)
+	began.Barrier = record.MakeVersion(1, 0, 77)
+	must(t, runs.Save(ctx, began))
 	news, err := s.LoseCapture(ctx, testMigration, "the slot is gone")
 	must(t, err)
 	if again, err := s.LoseCapture(ctx, testMigration, "another reason"); !news || again || err != nil {
@@ -123,6 +125,8 @@ func TestWhatIsLostToCapture(t *testing.T) {
 	release()
 	again, finish, err := runs.Begin(ctx)
 	must(t, err)
+	again.Barrier = record.MakeVersion(1, 0, 78)
+	must(t, runs.Save(ctx, again))
 	finish()
 	e, err = s.Snapshot(ctx, testMigration)
 	must(t, err)

@@ -121,6 +121,62 @@ func TestABackfillIsResumedAndBoundToItsStay(t *testing.T) {
 	}
 }
 
+// TestARefusedBackfillLeavesNothing: one that was refused before its barrier is neither the newest backfill nor one to be
+// resumed, whatever was done before it. Nor is one resumed that is void.
+func TestARefusedBackfillLeavesNothing(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	ctx := t.Context()
+	walk(t, s, nil, shadowWrite)
+	runs := backfills.New(s.Pool(), testMigration)
+	want := func(latest, unfinished, running bool) {
+		t.Helper()
+		l, err := runs.Latest(ctx)
+		must(t, err)
+		u, runs, err := runs.Unfinished(ctx, 2)
+		must(t, err)
+		e, err := s.Snapshot(ctx, testMigration)
+		must(t, err)
+		if (l != nil) != latest || (e.Backfill != nil) != latest || (u != nil) != unfinished || runs != running {
+			t.Errorf("latest %+v, of the snapshot %+v, unfinished %+v, running %v", l, e.Backfill, u, runs)
+		}
+	}
+	p, release, err := runs.Begin(ctx)
+	must(t, err)
+	want(false, true, true)
+	release()
+	want(false, false, false)
+
+	again, release, err := runs.Begin(ctx)
+	must(t, err)
+	if again.ID != p.ID {
+		t.Errorf("backfill %d after %d, which had done nothing", again.ID, p.ID)
+	}
+	again.Barrier = record.MakeVersion(1, 0, 77)
+	must(t, runs.Save(ctx, again))
+	release()
+	want(true, true, false)
+	if u, _, err := runs.Unfinished(ctx, 3); u != nil || err != nil {
+		t.Errorf("it is of an epoch before: %+v, %v", u, err)
+	}
+	_, err = s.LoseCapture(ctx, testMigration, "the slot is gone")
+	must(t, err)
+	want(true, false, false)
+
+	second, release, err := runs.Begin(ctx)
+	must(t, err)
+	second.Finished = time.Now()
+	must(t, runs.Save(ctx, second))
+	release()
+	_, release, err = runs.Begin(ctx) // it is refused
+	must(t, err)
+	release()
+	want(true, false, false)
+	if l, err := runs.Latest(ctx); err != nil || l.ID != second.ID {
+		t.Errorf("the newest is %+v, %v", l, err)
+	}
+}
+
 func TestARunnerThatLostItsLockCanNotSave(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)

@@ -168,7 +168,7 @@ func newestBackfill(ctx context.Context, q statedb.Querier, migration string) (*
 	var b phases.BackfillStatus
 	var finished *time.Time
 	err := q.QueryRow(ctx, `SELECT epoch, began_at, finished_at FROM migrator.backfills
-		WHERE migration = $1 ORDER BY id DESC LIMIT 1`, migration).Scan(&b.Epoch, &b.Began, &finished)
+		WHERE migration = $1 AND `+statedb.BackfillCountsSQL+` ORDER BY id DESC LIMIT 1`, migration).Scan(&b.Epoch, &b.Began, &finished)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}

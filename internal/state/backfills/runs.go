@@ -144,7 +144,7 @@ func (b *Runs) closeFields(ctx context.Context, tx pgx.Tx) error {
 func (b *Runs) resume(ctx context.Context, tx pgx.Tx, epoch, legacy int64) (backfill.Progress, error) {
 	// [backfill-reentry]: a run from before the migration was last in legacy is not resumed: its
 	// barrier does not cover the writes made there.
-	rows, err := tx.Query(ctx, backfillSQL+` WHERE migration = $1 AND finished_at IS NULL AND void_at IS NULL AND epoch > $2 ORDER BY id DESC LIMIT 1`, b.migration, legacy)
+	rows, err := tx.Query(ctx, unfinishedSQL, b.migration, legacy+1)
 	if err != nil {
 		return backfill.Progress{}, err
 	}
@@ -206,9 +206,27 @@ func (b *Runs) Save(ctx context.Context, p backfill.Progress) error {
 	return err
 }
 
-// Latest is the newest backfill; nil if there is none.
+// Latest is the newest backfill that has taken its barrier; nil if there is none. Of one that was refused before, for
+// want of capture or of a lock, there is a row and nothing else: the next one uses it.
 func (b *Runs) Latest(ctx context.Context) (*backfill.Progress, error) {
-	rows, err := b.pool.Query(ctx, backfillSQL+` WHERE migration = $1 ORDER BY id DESC LIMIT 1`, b.migration)
+	return b.newest(ctx, backfillSQL+` WHERE migration = $1 AND `+statedb.BackfillCountsSQL+` ORDER BY id DESC LIMIT 1`, b.migration)
+}
+
+// Unfinished is the backfill that runs, or that the next one resumes; nil if there is none. from is the first epoch that
+// it may be of.
+func (b *Runs) Unfinished(ctx context.Context, from int64) (p *backfill.Progress, running bool, err error) {
+	if p, err = b.newest(ctx, unfinishedSQL, b.migration, from); err != nil || p == nil {
+		return nil, false, err
+	}
+	holder, err := statedb.LockHolder(ctx, b.pool, "migrator job backfill "+b.migration)
+	if running = holder.PID != 0; err != nil || !running && p.Barrier.IsZero() {
+		return nil, false, statedb.Explain(err)
+	}
+	return p, running, nil
+}
+
+func (b *Runs) newest(ctx context.Context, query string, arguments ...any) (*backfill.Progress, error) {
+	rows, err := b.pool.Query(ctx, query, arguments...)
 	if err != nil {
 		return nil, statedb.Explain(err)
 	}
@@ -221,11 +239,8 @@ func (b *Runs) Latest(ctx context.Context) (*backfill.Progress, error) {
 
 const backfillSQL = `SELECT id, epoch, progress::text, chunks::text, began_at, finished_at FROM migrator.backfills`
 
-// Running reports whether a process runs a backfill now.
-func (b *Runs) Running(ctx context.Context) (bool, error) {
-	holder, err := statedb.LockHolder(ctx, b.pool, "migrator job backfill "+b.migration)
-	return holder.PID != 0, statedb.Explain(err)
-}
+// unfinishedSQL is the run that is resumed.
+const unfinishedSQL = backfillSQL + ` WHERE migration = $1 AND finished_at IS NULL AND void_at IS NULL AND epoch >= $2 ORDER BY id DESC LIMIT 1`
 
 func scanBackfill(row pgx.CollectableRow) (p backfill.Progress, err error) {
 	var id, epoch int64
