@@ -68,6 +68,19 @@ type JournalReader interface {
 	HasJournaled(ctx context.Context, key record.Key) (bool, error)
 }
 
+// CaptureReader is a Fleet that knows how far change capture has come. Without it a comparison is of the target as it is,
+// however late capture brings what legacy has.
+type CaptureReader interface {
+	Captured(ctx context.Context) (Captured, error)
+}
+
+// Captured is how far change capture has come. Both moments are of one clock.
+type Captured struct {
+	Alone    bool      // nothing else writes the target: the migration file's capture.mode is only
+	At       time.Time // of the answer
+	CaughtUp time.Time // the target has all that legacy had committed then; zero: not known
+}
+
 // ColumnsReader is a Fleet that knows the columns that are moved. Columns returns those that apply has
 // resolved the table to, and those of before, while instances may still move these: for instances that
 // do not know the new ones yet. nil: there are none.

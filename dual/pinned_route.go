@@ -42,6 +42,9 @@ type pinnedRoute struct {
 	// next one, or that were refused.
 	abortedReads, abortedWrites atomic.Uint64
 
+	// Whether change capture alone writes the target: see Reader.awaitCapture.
+	capture atomic.Int32
+
 	configHash string
 	writing    Writing // as applied with configHash, but for what the application set itself
 	seed       uint64  // of the choice of reads to shadow

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -86,14 +87,82 @@ func (r *Reader[K, V]) compare(ctx context.Context, p *pin, key K, l comparison[
 			p.compared(lagged, afterMiss, nil)
 			return
 		case n < r.set.RecheckTimes:
-		case l.inLegacy && l.target.missed() && r.answersFromTarget(p.h, m.Key):
-			r.confirmLost(ctx, p, key, &l, m, afterMiss)
-			return
 		default:
-			r.report(p, m, mismatched, afterMiss)
+			r.confirm(ctx, p, key, l, m, afterMiss)
 			return
 		}
 	}
+}
+
+// confirm decides what a difference that has stayed is. m is the verdict on l.
+func (r *Reader[K, V]) confirm(ctx context.Context, p *pin, key K, l comparison[V], m *Mismatch, afterMiss bool) {
+	waited, err := r.awaitCapture(ctx, p.h)
+	if waited {
+		var again comparison[V]
+		if err = r.complete(ctx, p, key, &again); err == nil {
+			// [capture-shadowed]: what changed since the wait began is not waited for.
+			moved := again.target.Version != l.target.Version || again.inLegacy != l.inLegacy || l.inLegacy && r.differs(l.legacy, again.legacy)
+			l, m = again, r.verdict(p.h, key, &again)
+			if m == nil || moved {
+				p.compared(lagged, afterMiss, nil)
+				return
+			}
+		}
+	}
+	switch {
+	case err != nil:
+		r.aborted(ctx, p, afterMiss, err)
+	case l.inLegacy && l.target.missed() && r.answersFromTarget(p.h, m.Key):
+		r.confirmLost(ctx, p, key, &l, m, afterMiss)
+	default:
+		r.report(p, m, mismatched, afterMiss)
+	}
+}
+
+// What is known of capture under a route: the mode changes to and from "only" in phase legacy alone.
+const (
+	captureUnknown = iota
+	captureBeside  // or there is none
+	captureAlone
+)
+
+// Capture reports once a second. How long it may lag before a comparison is given up is bounded: the comparisons that
+// wait are.
+const (
+	capturePoll   = time.Second
+	captureWithin = 30 * time.Second
+)
+
+var errCaptureLags = errors.New("change capture, which alone writes the target, has not brought what legacy had")
+
+// awaitCapture waits, where change capture alone writes the target, until the target has all that legacy had committed
+// when it was called. waited is false where there is nothing to wait for.
+func (r *Reader[K, V]) awaitCapture(ctx context.Context, h *pinnedRoute) (waited bool, err error) {
+	fleet, ok := r.i.fleet.(CaptureReader)
+	if !ok || h.capture.Load() == captureBeside {
+		return false, nil
+	}
+	first, err := fleet.Captured(ctx)
+	if err != nil {
+		return false, err
+	}
+	if !first.Alone {
+		h.capture.Store(captureBeside)
+		return false, nil
+	}
+	h.capture.Store(captureAlone)
+	for now := first; now.CaughtUp.Before(first.At); {
+		if now.At.Sub(first.At) > captureWithin {
+			return false, errCaptureLags
+		}
+		if !pause(ctx, capturePoll) {
+			return false, context.Cause(ctx)
+		}
+		if now, err = fleet.Captured(ctx); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 func (r *Reader[K, V]) aborted(ctx context.Context, p *pin, afterMiss bool, err error) {

@@ -40,6 +40,9 @@ type Capture struct {
 	Era       uint32    `json:"era,omitempty"`
 	Sweeps    int       `json:"sweeps,omitempty"` // of truncated tables that are due once more
 
+	// The target has all that legacy had committed then, by the state database's clock; zero: not known, or never.
+	CaughtUp time.Time `json:"caught_up_at,omitzero"`
+
 	LagBytes int64    `json:"lag_bytes"` // of log that is not applied yet
 	Lag      Duration `json:"lag"`       // age of the newest commit that was applied, while there are later ones
 	Waiting  int64    `json:"waiting"`   // rows that were read, and are not applied

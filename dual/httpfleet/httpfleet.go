@@ -265,6 +265,16 @@ func (f *Fleet) HasJournaled(ctx context.Context, key record.Key) (bool, error) 
 	return r.Journaled, err
 }
 
+// Captured implements dual.CaptureReader.
+func (f *Fleet) Captured(ctx context.Context) (dual.Captured, error) {
+	var r leasewire.Captured
+	err := f.do(ctx, http.MethodGet, "/captured", nil, &r)
+	if code(err) == codeNoEndpoint { // an older daemon's: it does not tell
+		return dual.Captured{}, nil
+	}
+	return dual.Captured(r), err
+}
+
 // Return implements dual.ReturnJournal.
 func (f *Fleet) Return(ctx context.Context, epoch int64, keys []record.Key) error {
 	return inParts(keys, mostKeys, func(part []record.Key) error {

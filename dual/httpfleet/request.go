@@ -56,7 +56,10 @@ func (e *Error) Hint() dual.Hint {
 	return hint.Hint{Text: e.Try}
 }
 
-const codeTooLarge = "body-too-large"
+const (
+	codeTooLarge   = "body-too-large"
+	codeNoEndpoint = "no-such-endpoint"
+)
 
 func code(err error) string {
 	var e *Error

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"time"
 
 	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/internal/pgfail"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
@@ -37,6 +39,22 @@ func (f *Fleet) HasJournaled(ctx context.Context, key record.Key) (has bool, err
 		return q.QueryRow(ctx, `SELECT migrator.has_journaled($1, $2)`, f.migration, []byte(key)).Scan(&has)
 	})
 	return has, explain(err)
+}
+
+// Captured implements dual.CaptureReader.
+func (f *Fleet) Captured(ctx context.Context) (c dual.Captured, err error) {
+	var alone *bool
+	var at, caughtUp *time.Time
+	err = f.with(ctx, background, func(q sender) error {
+		return q.QueryRow(ctx, `SELECT alone, at, caught_up FROM migrator.captured($1)`, f.migration).Scan(&alone, &at, &caughtUp)
+	})
+	if pgfail.SQLState(err) == pgfail.UndefinedFunction { // of an older state: it does not tell
+		return dual.Captured{}, nil
+	}
+	if err == nil && alone != nil {
+		c = dual.Captured{Alone: *alone, At: statedb.OrZero(at), CaughtUp: statedb.OrZero(caughtUp)}
+	}
+	return c, explain(err)
 }
 
 type journalRows struct {

@@ -68,6 +68,11 @@ func (a *API) leases() []server.Endpoint {
 			About:   "Without it no lost record is confirmed: the key may be known to be behind.",
 		}, a.journaled),
 		server.Handle(server.Endpoint{
+			ID: "captured", Group: "Keys", Method: http.MethodGet, Path: of + "/captured", Needs: server.NeedsApplication,
+			Summary: "Read how far change capture has come",
+			About:   "For instances that compare. With `alone` a difference counts only if it is still there once `caught_up_at` is not before the `at` of an answer that was read after legacy.",
+		}, a.captured),
+		server.Handle(server.Endpoint{
 			ID: "return", Group: "Keys", Method: http.MethodPost, Path: of + "/return", Needs: server.NeedsApplication, Body: server.MostBody,
 			Summary: "Record keys that legacy lacks, in retain",
 			About:   "Before the target is written, where the grant is `reversible`. Without success the write must not be made: the rollback would not replay it.",
@@ -200,6 +205,15 @@ func (a *API) journaled(ctx context.Context, c *server.Call, _ server.None) (lea
 	}
 	has, err := f.HasJournaled(ctx, record.Key(key))
 	return leasewire.Journaled{Journaled: has}, err
+}
+
+func (a *API) captured(ctx context.Context, c *server.Call, _ server.None) (leasewire.Captured, error) {
+	f, err := a.fleet(c, 0, 0)
+	if err != nil {
+		return leasewire.Captured{}, err
+	}
+	got, err := f.Captured(ctx)
+	return leasewire.Captured(got), err
 }
 
 func (a *API) returnKeys(ctx context.Context, c *server.Call, q leasewire.ReturnRequest) (server.None, error) {

@@ -10,11 +10,7 @@ import (
 // Mark writes a marker into legacy's log, and returns whether progress is past all that legacy had committed when it
 // was called.
 func (c *Capture) Mark(ctx context.Context) (passed func(Progress) bool, err error) {
-	var text string
-	if err := c.Legacy.Pool().QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&text); err != nil {
-		return nil, fmt.Errorf("read where legacy's log ends: %w", err)
-	}
-	at, err := pglogrepl.ParseLSN(text)
+	at, err := c.End(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -23,4 +19,13 @@ func (c *Capture) Mark(ctx context.Context) (passed func(Progress) bool, err err
 		return nil, err
 	}
 	return func(p Progress) bool { return p.Resume > at }, nil
+}
+
+// End is where legacy's log ends: what legacy has committed is before it.
+func (c *Capture) End(ctx context.Context) (pglogrepl.LSN, error) {
+	var text string
+	if err := c.Legacy.Pool().QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&text); err != nil {
+		return 0, fmt.Errorf("read where legacy's log ends: %w", err)
+	}
+	return pglogrepl.ParseLSN(text)
 }

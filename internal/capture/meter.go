@@ -17,6 +17,7 @@ import (
 // Status is what capture does now.
 type Status struct {
 	Progress  Progress
+	Idle      pglogrepl.LSN // up to where the server has nothing for the slot that the target lacks
 	LagBytes  int64         // of log that is not applied yet
 	Lag       time.Duration // age of the newest commit that was applied, while there are later ones
 	Waiting   int64         // rows that were read and are not applied
@@ -31,6 +32,13 @@ type Status struct {
 	LastError string        // of a target that fails; "" once it has recovered. It has no value of a record
 	ErrorKey  string        // hash of the key that LastError is about, under a secret of the migration; "": of none
 	Throttle  throttle.Status
+}
+
+// Has reports whether the target has every change that legacy had committed before the position. It has not before the
+// first barrier, nor behind a fence, nor while a sweep is due.
+func (s Status) Has(before pglogrepl.LSN) bool {
+	p := s.Progress
+	return p.Era > 0 && p.Fence == "" && len(p.Sweeps) == 0 && max(p.Resume, s.Idle) >= before
 }
 
 // meter counts.
@@ -91,10 +99,10 @@ func (m *meter) status(now time.Time) Status {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := Status{
-		Progress: m.p, Waiting: m.waiting.Load(), Applied: m.applied.Load(), HeldBytes: m.slot.held, SafeBytes: m.slot.safe, MaxBytes: m.limit,
+		Progress: m.p, Idle: pglogrepl.LSN(m.idle.Load()), Waiting: m.waiting.Load(), Applied: m.applied.Load(), HeldBytes: m.slot.held, SafeBytes: m.slot.safe, MaxBytes: m.limit,
 		Locked: m.locked.Load(), Refused: m.refused.Load(), Skipped: m.skipped.Load(), Foreign: m.foreign.Load(), LastError: m.err, ErrorKey: m.key,
 	}
-	s.LagBytes = max(0, int64(m.end.Load())-int64(max(m.p.Resume, pglogrepl.LSN(m.idle.Load()))))
+	s.LagBytes = max(0, int64(m.end.Load())-int64(max(m.p.Resume, s.Idle)))
 	if s.LagBytes > 0 && !m.p.Commit.IsZero() {
 		s.Lag = max(0, now.Sub(m.p.Commit))
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pglogrepl"
 
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/capture"
@@ -154,7 +155,7 @@ func (c *Capturer) once(ctx context.Context) error {
 func (c *Capturer) capture(ctx context.Context, e phases.Snapshot, engine *capture.Capture, ledger *captures.Ledger) error {
 	running, stop := context.WithCancel(ctx)
 	defer stop()
-	reporter := &captureReporter{ledger: ledger, log: c.log, maxHeld: engine.MaxHeld, last: c.last}
+	reporter := &captureReporter{ledger: ledger, end: engine.End, log: c.log, maxHeld: engine.MaxHeld, last: c.last}
 	engine.Report = func(s capture.Status) { reporter.report(running, s) }
 	watched := make(chan struct{})
 	go func() {
@@ -251,8 +252,14 @@ func (c *Capturer) close() {
 // captureReporter turns what capture reports into what the state has of it.
 type captureReporter struct {
 	ledger *captures.Ledger
+	end    func(context.Context) (pglogrepl.LSN, error) // of legacy's log
 	log    *slog.Logger
 
+	// A moment of the state's clock, and where legacy's log ended after it; zero: none is awaited.
+	awaited struct {
+		at  time.Time
+		end pglogrepl.LSN
+	}
 	maxHeld int64 // of the file
 	last    phases.Capture
 	at      time.Time // of last
@@ -309,12 +316,33 @@ func (r *captureReporter) report(ctx context.Context, s capture.Status) {
 	if room := s.MaxBytes - s.HeldBytes; s.MaxBytes > 0 && r.held.rate > 0 && room > 0 {
 		next.Full = phases.Duration(time.Duration(min(float64(room)/r.held.rate, longestAhead.Seconds()*365) * float64(time.Second)).Round(time.Second))
 	}
-	r.last, r.at, r.applied = next, now, s.Applied
 	limited, cancel := context.WithTimeout(ctx, stateWithin)
 	defer cancel()
+	next.CaughtUp = r.caughtUp(limited, s)
+	r.last, r.at, r.applied = next, now, s.Applied
 	if err := r.ledger.Report(limited, next); r.fails.Note("report", err) == logs.Failed && ctx.Err() == nil {
 		r.log.Warn("reporting change capture failed", "error", err, hint.Attr(err))
 	}
+}
+
+// caughtUp is the last moment of which the target has all that legacy had committed.
+func (r *captureReporter) caughtUp(ctx context.Context, s capture.Status) time.Time {
+	at := r.last.CaughtUp
+	if !r.awaited.at.IsZero() && s.Has(r.awaited.end) {
+		at, r.awaited.at = r.awaited.at, time.Time{}
+	}
+	if r.awaited.at.IsZero() {
+		// [capture-shadowed]: first the clock, then the log: what was committed before the moment is in it. A store that
+		// does not answer leaves the last moment as it is.
+		now, err := r.ledger.Now(ctx)
+		if err != nil {
+			return at
+		}
+		if end, err := r.end(ctx); err == nil {
+			r.awaited.at, r.awaited.end = now, end
+		}
+	}
+	return at
 }
 
 // stateWithin is how long a report may take: what captures goes on meanwhile.

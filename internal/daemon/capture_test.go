@@ -10,12 +10,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stranglerfig/migrator/internal/app"
+	"github.com/stranglerfig/migrator/internal/capture"
 	"github.com/stranglerfig/migrator/internal/openstore"
 	"github.com/stranglerfig/migrator/internal/sleep"
 	"github.com/stranglerfig/migrator/internal/state"
+	"github.com/stranglerfig/migrator/internal/state/captures"
 	"github.com/stranglerfig/migrator/internal/test/statetest"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
@@ -31,6 +34,7 @@ type capturing struct {
 	stop   context.CancelFunc
 	done   chan error
 	log    *testenv.Buffer
+	opened *app.Job // of names
 }
 
 func newCapturing(t *testing.T) *capturing {
@@ -138,16 +142,8 @@ func (c *capturing) backfill() {
 // target waits until the target has the names.
 func (c *capturing) target(want ...string) {
 	c.Helper()
-	j := c.job()
 	for began := time.Now(); ; {
-		var got []string
-		entries, err := j.Target.Get(c.Context(), []record.Key{"1", "2", "3"})
-		c.check(err)
-		for _, e := range entries {
-			if len(e.Record) == 2 {
-				got = append(got, e.Record[1].Text)
-			}
-		}
+		got := c.names()
 		if slices.Equal(got, want) {
 			return
 		}
@@ -156,6 +152,22 @@ func (c *capturing) target(want ...string) {
 		}
 		c.check(sleep.For(c.Context(), 20*time.Millisecond))
 	}
+}
+
+// names are those that the target has now.
+func (c *capturing) names() (got []string) {
+	c.Helper()
+	if c.opened == nil {
+		c.opened = c.job()
+	}
+	entries, err := c.opened.Target.Get(c.Context(), []record.Key{"1", "2", "3"})
+	c.check(err)
+	for _, e := range entries {
+		if len(e.Record) == 2 {
+			got = append(got, e.Record[1].Text)
+		}
+	}
+	return got
 }
 
 func (c *capturing) remains(want int) {
@@ -189,11 +201,68 @@ func TestDaemonCaptures(t *testing.T) {
 	if l := e.Capture; l.LimitBytes != 10<<30 || l.LimitBy != limitFile || l.HeldBytes <= 0 || l.Position == "" || l.Error != "" {
 		t.Errorf("%+v", l)
 	}
+	c.exec(`UPDATE items SET name = 'd' WHERE id = 2`)
+	asked := c.until("the state answers", runs).Now
+	c.until("it has caught up", func(e phases.Snapshot) bool { return !e.Capture.CaughtUp.Before(asked) })
+	if got := c.names(); !slices.Equal(got, []string{"c", "d"}) {
+		t.Errorf("it has caught up, and the target has %q", got)
+	}
 	c.moveTo(phases.Legacy)
 	c.until("it is forgotten", func(e phases.Snapshot) bool { return e.Capture.Slot == "" && !e.Capture.Running })
 	c.remains(0)
 	c.moveTo(phases.ShadowWrite)
 	c.until("it runs again", runs)
+}
+
+// TestWhenCaptureHadCaughtUp: the moment is of the state's clock, before legacy's log was read, and known once the target
+// has what was before the log's end.
+func TestWhenCaptureHadCaughtUp(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	st, err := state.Open(ctx, statetest.URL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(st.Close)
+	ledger := captures.New(st.Pool(), "items", st.MarkUnclean)
+	now := func() time.Time {
+		at, err := ledger.Now(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	var read time.Time
+	r := &captureReporter{ledger: ledger, end: func(context.Context) (pglogrepl.LSN, error) {
+		read = now()
+		return 100, nil
+	}}
+	look := func(s capture.Status) time.Time {
+		r.last.CaughtUp = r.caughtUp(ctx, s)
+		return r.last.CaughtUp
+	}
+	at := func(resume, idle pglogrepl.LSN) capture.Status {
+		return capture.Status{Progress: capture.Progress{Era: 1, Resume: resume}, Idle: idle}
+	}
+	began := now()
+	if got := look(at(99, 0)); !got.IsZero() {
+		t.Errorf("before any was awaited: %s", got)
+	}
+	first := read
+	fenced, swept, early := at(200, 0), at(200, 0), at(200, 0)
+	fenced.Progress.Fence, swept.Progress.Sweeps, early.Progress.Era = "a", []capture.Sweep{{}}, 0
+	for _, s := range []capture.Status{at(99, 99), fenced, swept, early} {
+		if got := look(s); !got.IsZero() || read != first {
+			t.Errorf("%+v: %s", s, got)
+		}
+	}
+	got := look(at(99, 100))
+	if got.Before(began) || !got.Before(first) || read == first {
+		t.Errorf("caught up at %s, begun at %s, the log was read at %s and %s", got, began, first, read)
+	}
+	if again := look(at(99, 99)); !again.Equal(got) {
+		t.Errorf("it went from %s to %s", got, again)
+	}
 }
 
 // TestDaemonBeginsAgainWhereChangesAreLost: with another slot, and what it brought before counts for nothing.

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
@@ -140,6 +141,13 @@ type JournalResult struct {
 // Journaled is whether the journal has a key.
 type Journaled struct {
 	Journaled bool `json:"journaled"`
+}
+
+// Captured is how far change capture has come.
+type Captured struct {
+	Alone    bool      `json:"alone" jsonschema_description:"nothing else writes the target"`
+	At       time.Time `json:"at" jsonschema_description:"of the answer, by the state database's clock"`
+	CaughtUp time.Time `json:"caught_up_at,omitzero" jsonschema_description:"the target has all that legacy had committed then; left out: not known"`
 }
 
 // ReturnRequest has keys that are about to be written to the target in retain.

@@ -9,8 +9,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/backfill"
 	"github.com/stranglerfig/migrator/internal/capture"
+	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/backfills"
 	"github.com/stranglerfig/migrator/internal/state/captures"
 	"github.com/stranglerfig/migrator/internal/statedb"
@@ -152,4 +154,32 @@ func TestWhatIsLostToCapture(t *testing.T) {
 	if !news || e.Capture.Lost != "gone in retain" || !e.Capture.LostAt.IsZero() || e.Status.Unclean != "" {
 		t.Errorf("in retain: %v, %+v, %q", news, e.Capture, e.Status.Unclean)
 	}
+}
+
+// TestInstancesReadHowFarCaptureIs: whether it writes alone, by the applied file, and when the target had all; not after
+// changes were lost.
+func TestInstancesReadHowFarCaptureIs(t *testing.T) {
+	overEach(t, testHowFarCaptureIs)
+}
+
+func testHowFarCaptureIs(t *testing.T, s *state.Store, v over) {
+	ctx := t.Context()
+	fleet := v.join(t, "a", pgfleet.Options{}).fleet
+	read := func(alone bool, caughtUp time.Time) {
+		t.Helper()
+		got, err := fleet.Captured(ctx)
+		if err != nil || got.Alone != alone || !got.CaughtUp.Equal(caughtUp) || time.Since(got.At).Abs() > time.Minute {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	read(false, time.Time{})
+	at := time.Date(2026, 7, 1, 12, 0, 0, 123456000, time.UTC)
+	ledger := captures.New(s.Pool(), testMigration, s.MarkUnclean)
+	must(t, ledger.Report(ctx, phases.Capture{Running: true, CaughtUp: at}))
+	exec(t, s, `UPDATE migrator.migrations SET config = (config::jsonb || '{"capture": {"mode": "only"}}')::json, config_hash = 'h2'`)
+	read(true, at)
+	walk(t, s, nil, shadowWrite)
+	_, err := s.LoseCapture(ctx, testMigration, "the slot is gone")
+	must(t, err)
+	read(true, time.Time{})
 }

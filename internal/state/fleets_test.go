@@ -19,6 +19,7 @@ type fleet interface {
 	dual.StateLossReporter
 	dual.ReturnJournal
 	dual.JournalReader
+	dual.CaptureReader
 	dual.ColumnsReader
 	dual.Observer
 	dual.FaultSwitch

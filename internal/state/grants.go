@@ -42,7 +42,7 @@ func rights(k Kind) []string {
 			grantOwnTokens,
 			`GRANT EXECUTE ON FUNCTION migrator.join_fleet(text, text, text, text, bigint, text, text), migrator.renew_lease(text, text, bigint, bigint),
 				migrator.leave_fleet(text, text), migrator.settle(text), migrator.journal_keys(text, bytea[], text[], bigint[], text[]),
-				migrator.has_journaled(text, bytea), migrator.return_keys(text, bigint, bytea[]),
+				migrator.has_journaled(text, bytea), migrator.captured(text), migrator.return_keys(text, bigint, bytea[]),
 				migrator.observe(text, text, text[], bigint[], text[], bigint[], text[], bigint[], bigint[], bigint[], bytea[]),
 				migrator.report_fault(text, text, text, bigint, bigint, boolean), migrator.route(text), migrator.applied_file(text),
 				migrator.fleet_migrations(), migrator.take_reads_back(text, bigint, text), migrator.witness(text, bigint, text, integer, text) TO %s`,

@@ -930,6 +930,21 @@ BEGIN
             copied = CASE WHEN r.legacy = to_legacy THEN r.copied ELSE r.floor END;
 END $function$;
 
+CREATE OR REPLACE FUNCTION migrator.captured(of_migration text, OUT alone boolean, OUT at timestamp with time zone, OUT caught_up timestamp with time zone)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+BEGIN
+    PERFORM migrator.require_fleet(of_migration);
+    SELECT coalesce(m.config::jsonb #>> '{capture,mode}', '') = 'only', clock_timestamp(),
+            CASE WHEN c.lost = '' THEN (c.status ->> 'caught_up_at')::timestamptz END
+        INTO alone, at, caught_up
+        FROM migrator.migrations m LEFT JOIN migrator.captures c ON c.migration = m.name WHERE m.name = of_migration;
+END $function$;
+
 CREATE OR REPLACE FUNCTION migrator.chain_history()
  RETURNS trigger
  LANGUAGE plpgsql

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -118,6 +119,12 @@ func (l *Ledger) Save(ctx context.Context, p capture.Progress) error {
 		_, err := tx.Exec(ctx, `SELECT migrator.save_capture($1, $2::jsonb)`, l.migration, string(text))
 		return err
 	})
+}
+
+// Now is the state database's clock.
+func (l *Ledger) Now(ctx context.Context) (now time.Time, err error) {
+	err = l.pool.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now)
+	return now.UTC(), statedb.Explain(err)
 }
 
 // Report stores what the process that captures does, or why none does.

@@ -365,6 +365,27 @@ LANGUAGE sql IMMUTABLE`,
 		pkg:  "reconcile", run: "^TestWhatIsUnderWayIsNoDifference$",
 	},
 	{
+		rule: "capture-shadowed", what: "a difference counts at once",
+		file: "dual/shadow.go",
+		old:  `	if !ok || h.capture.Load() == captureBeside {`,
+		new:  `	if ok || h.capture.Load() == captureBeside {`,
+		pkg:  "dual", run: "^TestADifferenceWaitsForCapture$",
+	},
+	{
+		rule: "capture-shadowed", what: "it counts once capture has given up waiting",
+		file: "dual/shadow.go",
+		old:  `			return false, errCaptureLags`,
+		new:  `			return true, nil`,
+		pkg:  "dual", run: "^TestADifferenceWaitsForCapture$",
+	},
+	{
+		rule: "capture-shadowed", what: "what legacy has committed since counts as brought",
+		file: "internal/daemon/capture.go",
+		old:  `		at, r.awaited.at = r.awaited.at, time.Time{}`,
+		new:  `		at, r.awaited.at = time.Now(), time.Time{}`,
+		pkg:  "internal/daemon", run: "^TestWhenCaptureHadCaughtUp$",
+	},
+	{
 		rule: "capture-reduced", what: "the first state of a key wins",
 		file: "internal/capture/transaction.go",
 		old: `		c = c.after(earlier, !there)
