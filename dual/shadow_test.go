@@ -222,12 +222,12 @@ func TestTheRoutesShareRules(t *testing.T) {
 // capturedFleet is the fleet of a migration whose target change capture alone writes.
 type capturedFleet struct {
 	*memoryFleet
-	asked atomic.Int32
-	tells func(asked int32, at time.Time) (Captured, error)
+	asked  atomic.Int32
+	answer func(asked int32, at time.Time) (Captured, error)
 }
 
 func (f *capturedFleet) Captured(context.Context) (Captured, error) {
-	return f.tells(f.asked.Add(1), time.Now())
+	return f.answer(f.asked.Add(1), time.Now())
 }
 
 // TestADifferenceWaitsForCapture: where capture alone writes the target, a difference counts once the target has what
@@ -235,26 +235,26 @@ func (f *capturedFleet) Captured(context.Context) (Captured, error) {
 func TestADifferenceWaitsForCapture(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		name  string
-		phase phases.Phase
-		tells func(p *testInstance, asked int32, at time.Time) (Captured, error)
-		want  string
-		asked int32
+		name   string
+		phase  phases.Phase
+		answer func(p *testInstance, asked int32, at time.Time) (Captured, error)
+		want   string
+		asked  int32
 	}{
-		{name: "it brings the change", want: "lagged", asked: 6, tells: func(p *testInstance, asked int32, at time.Time) (Captured, error) {
+		{name: "it brings the change", want: "lagged", asked: 6, answer: func(p *testInstance, asked int32, at time.Time) (Captured, error) {
 			if asked < 6 {
 				return Captured{Alone: true, At: at, CaughtUp: at.Add(-time.Minute)}, nil
 			}
 			p.target.do(func() { p.target.entries[1] = Versioned[int]{1001, true, record.MakeVersion(0, 0, 2)} })
 			return Captured{Alone: true, At: at, CaughtUp: at}, nil
 		}},
-		{name: "it has brought nothing", want: "mismatch", asked: 6, tells: func(_ *testInstance, asked int32, at time.Time) (Captured, error) {
+		{name: "it has brought nothing", want: "mismatch", asked: 6, answer: func(_ *testInstance, asked int32, at time.Time) (Captured, error) {
 			if asked < 6 {
 				return Captured{Alone: true, At: at}, nil
 			}
 			return Captured{Alone: true, At: at, CaughtUp: at}, nil
 		}},
-		{name: "what legacy changed since is under way", want: "lagged", asked: 2, tells: func(p *testInstance, asked int32, at time.Time) (Captured, error) {
+		{name: "what legacy changed since is under way", want: "lagged", asked: 2, answer: func(p *testInstance, asked int32, at time.Time) (Captured, error) {
 			if asked == 2 {
 				p.legacy.mu.Lock()
 				p.legacy.values[1] = 3003
@@ -263,17 +263,17 @@ func TestADifferenceWaitsForCapture(t *testing.T) {
 			}
 			return Captured{Alone: true, At: at}, nil
 		}},
-		{name: "it lags for long", want: "failed", asked: 32, tells: func(_ *testInstance, _ int32, at time.Time) (Captured, error) {
+		{name: "it lags for long", want: "failed", asked: 32, answer: func(_ *testInstance, _ int32, at time.Time) (Captured, error) {
 			return Captured{Alone: true, At: at, CaughtUp: at.Add(-time.Hour)}, nil
 		}},
-		{name: "a record that it has yet to bring is not lost", phase: phases.Cutover, want: "lagged", asked: 3, tells: func(p *testInstance, asked int32, at time.Time) (Captured, error) {
+		{name: "a record that it has yet to bring is not lost", phase: phases.Cutover, want: "lagged", asked: 3, answer: func(p *testInstance, asked int32, at time.Time) (Captured, error) {
 			if asked < 3 {
 				return Captured{Alone: true, At: at}, nil
 			}
 			p.target.do(func() { p.target.entries[1] = Versioned[int]{1001, true, record.MakeVersion(0, 0, 2)} })
 			return Captured{Alone: true, At: at, CaughtUp: at}, nil
 		}},
-		{name: "beside others", want: "mismatch", asked: 1, tells: func(_ *testInstance, _ int32, at time.Time) (Captured, error) {
+		{name: "beside others", want: "mismatch", asked: 1, answer: func(_ *testInstance, _ int32, at time.Time) (Captured, error) {
 			return Captured{At: at}, nil
 		}},
 	} {
@@ -283,7 +283,7 @@ func TestADifferenceWaitsForCapture(t *testing.T) {
 			p := newTestInstance(t, fleet.memoryFleet, newTarget(), newLegacy(), adjust{
 				idle: true, config: func(c *Config) { c.Fleet = fleet }, reader: shadowing(func(m Mismatch) { got = append(got, m) }),
 			})
-			fleet.tells = func(asked int32, at time.Time) (Captured, error) { return c.tells(p, asked, at) }
+			fleet.answer = func(asked int32, at time.Time) (Captured, error) { return c.answer(p, asked, at) }
 			apart(p, 2)
 			if c.phase == phases.Cutover {
 				delete(p.target.entries, 1)

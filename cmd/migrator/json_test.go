@@ -40,7 +40,7 @@ func contractTypes() map[reflect.Type]string {
 		reflect.TypeFor[phases.Bypass](): "bypass", reflect.TypeFor[app.Forgotten](): "forgotten", reflect.TypeFor[store.Trace](): "trace",
 		reflect.TypeFor[app.Triggers](): "triggers", reflect.TypeFor[app.TriggerView](): "trigger view",
 		reflect.TypeFor[app.AutomaticRollback](): "automatic rollback", reflect.TypeFor[explained](): "explained",
-		reflect.TypeFor[app.GateView](): "gate ahead", reflect.TypeFor[app.NextStep](): "next step", reflect.TypeFor[app.LongJob](): "long job",
+		reflect.TypeFor[app.GateView](): "gate ahead", reflect.TypeFor[app.NextStep](): "next step", reflect.TypeFor[app.ReentryCost](): "reentry", reflect.TypeFor[app.LongJob](): "long job",
 		reflect.TypeFor[judge.Replayed](): "replayed", reflect.TypeFor[judge.ReplayedFiring](): "replayed firing",
 		reflect.TypeFor[judge.ReplayedTrigger](): "replayed trigger",
 		reflect.TypeFor[state.Token]():           "token", reflect.TypeFor[changedToken](): "changed token",

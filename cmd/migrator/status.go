@@ -132,7 +132,7 @@ func (c *cli) printHead(s app.Status) {
 		c.printf("  %s\n", c.paint(c.out, yellow, fmt.Sprintf("fault      injected for a drill until %s (%s left): %s; migrator drill lift ends it", f.Until.UTC().Format(time.TimeOnly), humanize.Span(f.Until.Sub(now)), f)))
 	}
 	if s.Capture.On() && st.Route.Phase.Captured() {
-		c.printCapture(s.Snapshot.Capture, now)
+		c.printCapture(s.Snapshot.Capture, s.Reentry, now)
 	}
 	if st.Paused != "" {
 		c.printf("  paused     %s\n", st.Paused)
@@ -267,7 +267,10 @@ func (c *cli) printBypass(st phases.Status, b *phases.Bypass, now time.Time) {
 }
 
 // printCapture says how far change capture is, what would remove its slot and when, and why it does not run.
-func (c *cli) printCapture(of *phases.Capture, now time.Time) {
+func (c *cli) printCapture(of *phases.Capture, again *app.ReentryCost, now time.Time) {
+	if again != nil {
+		defer func() { c.printf("             if changes are lost: %s\n", again.Text()) }()
+	}
 	switch {
 	case of == nil:
 		c.printf("  %s\n", c.paint(c.out, yellow, "capture    no process has captured changes yet"))

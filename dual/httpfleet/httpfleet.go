@@ -269,7 +269,7 @@ func (f *Fleet) HasJournaled(ctx context.Context, key record.Key) (bool, error) 
 func (f *Fleet) Captured(ctx context.Context) (dual.Captured, error) {
 	var r leasewire.Captured
 	err := f.do(ctx, http.MethodGet, "/captured", nil, &r)
-	if code(err) == codeNoEndpoint { // an older daemon's: it does not tell
+	if code(err) == codeNoEndpoint { // an older daemon: it has no answer
 		return dual.Captured{}, nil
 	}
 	return dual.Captured(r), err

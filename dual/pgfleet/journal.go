@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/dual"
-	"github.com/stranglerfig/migrator/internal/pgfail"
 	"github.com/stranglerfig/migrator/internal/statedb"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
@@ -48,7 +47,7 @@ func (f *Fleet) Captured(ctx context.Context) (c dual.Captured, err error) {
 	err = f.with(ctx, background, func(q sender) error {
 		return q.QueryRow(ctx, `SELECT alone, at, caught_up FROM migrator.captured($1)`, f.migration).Scan(&alone, &at, &caughtUp)
 	})
-	if pgfail.SQLState(err) == pgfail.UndefinedFunction { // of an older state: it does not tell
+	if statedb.LacksFunction(err) { // an older schema: it has no answer
 		return dual.Captured{}, nil
 	}
 	if err == nil && alone != nil {

@@ -18,9 +18,10 @@ type Status struct {
 	SettledAt time.Time           `json:"settled_at,omitzero"` // when every instance had acknowledged the epoch; zero: that is not recorded
 	Rollback  phases.Rollback     `json:"rollback"`
 	Next      *NextStep           `json:"next,omitempty"`
-	Gates     []phases.GateResult `json:"gates,omitempty"` // before the next step
-	Jobs      []LongJob           `json:"jobs,omitempty"`  // that are running or interrupted
-	Capture   phases.CaptureMode  `json:"capture"`         // who brings legacy's changes to the target; Snapshot.Capture is how far
+	Gates     []phases.GateResult `json:"gates,omitempty"`   // before the next step
+	Jobs      []LongJob           `json:"jobs,omitempty"`    // that are running or interrupted
+	Capture   phases.CaptureMode  `json:"capture"`           // who brings legacy's changes to the target; Snapshot.Capture is how far
+	Reentry   *ReentryCost        `json:"reentry,omitempty"` // where changes are captured: what it costs to begin again
 	Snapshot  phases.Snapshot     `json:"snapshot"`
 }
 
@@ -67,6 +68,9 @@ func ReadStatusApplied(ctx context.Context, store *state.Store, name string) (St
 	}
 	if len(epochs) == 1 && epochs[0].Route.Epoch == e.Status.Route.Epoch {
 		s.SettledAt = epochs[0].Settled
+	}
+	if s.Reentry, err = readReentryCost(ctx, store, m, e); err != nil {
+		return Status{}, nil, err
 	}
 	s.Jobs, err = LongJobs(ctx, store, e)
 	return s, m, err

@@ -207,6 +207,11 @@ func TestDaemonCaptures(t *testing.T) {
 	if got := c.names(); !slices.Equal(got, []string{"c", "d"}) {
 		t.Errorf("it has caught up, and the target has %q", got)
 	}
+	s, err := app.ReadStatus(c.Context(), c.d.State, "items")
+	c.check(err)
+	if r := s.Reentry; r == nil || r.Rows != 1 || r.Rate <= 0 || r.Copy <= 0 {
+		t.Errorf("what it costs to begin again: %+v", r)
+	}
 	c.moveTo(phases.Legacy)
 	c.until("it is forgotten", func(e phases.Snapshot) bool { return e.Capture.Slot == "" && !e.Capture.Running })
 	c.remains(0)

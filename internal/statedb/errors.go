@@ -166,5 +166,8 @@ func IsOtherMoves(err error) bool { return pgfail.SQLState(err) == codeOtherMove
 // IsDuplicate reports whether a row was refused because there is one with its key.
 func IsDuplicate(err error) bool { return pgfail.SQLState(err) == pgfail.UniqueViolation }
 
+// LacksFunction reports that the schema has no such function: it is older than this program.
+func LacksFunction(err error) bool { return pgfail.SQLState(err) == pgfail.UndefinedFunction }
+
 // ErrNoSchema reports that the state database has no schema.
 var ErrNoSchema = hint.With(errors.New("the state database has no schema migrator"), hint.Hint{Do: hint.Init})
