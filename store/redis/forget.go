@@ -67,7 +67,7 @@ func (f *forgetter) Traces(ctx context.Context) ([]store.Trace, error) {
 	count := func(n *atomic.Int64) func([]record.Key, []store.Entry) error {
 		return func(keys []record.Key, _ []store.Entry) error { n.Add(int64(len(keys))); return nil }
 	}
-	if err := f.t.scanNames(ctx, f.t.template.sidecarPattern(), f.t.template.recordOf, count(&sidecars)); err != nil {
+	if err := f.scanVersions(ctx, count(&sidecars)); err != nil {
 		return nil, err
 	}
 	if err := f.t.ScanKeys(ctx, count(&records)); err != nil {
@@ -79,6 +79,14 @@ func (f *forgetter) Traces(ctx context.Context) ([]store.Trace, error) {
 	), nil
 }
 
+// scanVersions finds the versions beside records. It fails where slots of a cluster have moved meanwhile: what moved behind
+// the scan would stay, and its versions would refuse a later migration's writes as older.
+func (f *forgetter) scanVersions(ctx context.Context, each func([]record.Key, []store.Entry) error) error {
+	return f.t.withStableTopology(ctx, func() error {
+		return f.t.scanNames(ctx, f.t.template.sidecarPattern(), f.t.template.recordOf, each)
+	})
+}
+
 // Forget implements store.Forgetter: first the versions, last the registration, which shows that there
 // is something to remove.
 func (f *forgetter) Forget(ctx context.Context) error {
@@ -87,7 +95,7 @@ func (f *forgetter) Forget(ctx context.Context) error {
 		return err
 	}
 	if other == "" {
-		err := f.t.scanNames(ctx, f.t.template.sidecarPattern(), f.t.template.recordOf, func(keys []record.Key, _ []store.Entry) error {
+		err := f.scanVersions(ctx, func(keys []record.Key, _ []store.Entry) error {
 			commands := make([]*command, 0, len(keys))
 			for _, k := range keys {
 				_, name, err := f.t.names(k)

@@ -197,6 +197,7 @@ func TestConformanceOnCluster(t *testing.T) {
 		}
 	})
 	t.Run("slots on the move", func(t *testing.T) { testMovingSlots(t, cluster) })
+	t.Run("a slot moves while the migration is forgotten", func(t *testing.T) { testForgetWhileASlotMoves(t, cluster) })
 }
 
 func TestConformanceUnderSentinel(t *testing.T) {
@@ -266,6 +267,48 @@ func scanned(t testing.TB, target *Target) int {
 }
 
 // testMovingSlots moves one record's slot from master to master under writes.
+// testForgetWhileASlotMoves: what moves behind the scan would be left.
+func testForgetWhileASlotMoves(t *testing.T, cluster *testenv.RedisCluster) {
+	ctx := t.Context()
+	target := open(t, testConfig("json", "forgotten", storetest.Simple(), storetest.TargetOptions{}), cluster.URL(), storetest.Simple())
+	applied(t, target, store.Write{Key: "1", Deleted: true, Version: version(1)})
+	f := &forgetter{t: target}
+	var found []record.Key
+	count := func(keys []record.Key, _ []store.Entry) error {
+		found = append(found, keys...)
+		return nil
+	}
+	ok(t, f.scanVersions(ctx, count))
+	if len(found) != 1 {
+		t.Errorf("found %q", found)
+	}
+	raw, _, err := target.names("1")
+	ok(t, err)
+	slot := (target.cluster.ClusterKeySlot(ctx, raw).Val() + 1) % 16384 // which has no key of this test
+	var nodes []*goredis.Client
+	for _, node := range cluster.Nodes {
+		client := goredis.NewClient(&goredis.Options{Addr: node.Addr()})
+		defer func() { _ = client.Close() }()
+		nodes = append(nodes, client)
+	}
+	move := func(to int) {
+		t.Helper()
+		id := nodes[to].Do(ctx, "cluster", "myid").Val()
+		for i := range nodes {
+			ok(t, nodes[(to+i)%len(nodes)].Do(ctx, "cluster", "setslot", slot, "node", id).Err())
+		}
+	}
+	owner := int(slot) * len(cluster.Nodes) / 16384
+	defer move(owner)
+	err = f.scanVersions(ctx, func([]record.Key, []store.Entry) error {
+		move((owner + 1) % len(cluster.Nodes))
+		return nil
+	})
+	if !errors.Is(err, errTopologyChanged) {
+		t.Errorf("a slot has moved: %v", err)
+	}
+}
+
 func testMovingSlots(t *testing.T, cluster *testenv.RedisCluster) {
 	schema := storetest.Simple()
 	target := open(t, testConfig("json", "moving", schema, storetest.TargetOptions{}), cluster.URL(), schema)

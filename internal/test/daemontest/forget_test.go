@@ -1,6 +1,7 @@
 package daemontest
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/test/clitest"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 )
 
 // forgetting is an operator with a migration in shadow-write whose target has a copy of everything,
@@ -158,6 +160,103 @@ func TestForgetAnOrphan(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 	o.Does("forget items --yes --orphan", "apply", "phase advance", "backfill run", "reconcile run --full")
+}
+
+// TestForgetInEachTarget: a table, and documents on the nodes of a cluster, keep the records and nothing else of the migration;
+// another one takes them over; and with --delete-records nothing is left.
+func TestForgetInEachTarget(t *testing.T) {
+	t.Parallel()
+	inTable := func(t *testing.T, o *operator) func() []string {
+		o.Target = testenv.PostgresURL(t)
+		o.SQL(o.Target, `CREATE TABLE goods (id bigint PRIMARY KEY, name text, more jsonb)`)
+		return func() (names []string) {
+			conn, err := pgx.Connect(t.Context(), o.Target)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = conn.Close(t.Context()) }()
+			rows, err := conn.Query(t.Context(), `SELECT name FROM goods UNION ALL
+				SELECT c.relname FROM pg_class c WHERE c.relnamespace = to_regnamespace('migrator_target') ORDER BY 1`)
+			if err == nil {
+				names, err = pgx.CollectRows(rows, pgx.RowTo[string])
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			return names
+		}
+	}
+	inCluster := func(t *testing.T, o *operator) func() []string {
+		cluster, err := testenv.StartRedisCluster(t.Context(), 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := cluster.Stop(context.Background()); err != nil {
+				t.Error(err)
+			}
+		})
+		o.Target = cluster.URL()
+		return func() (names []string) {
+			for _, node := range cluster.Nodes {
+				client := goredis.NewClient(&goredis.Options{Addr: node.Addr()})
+				found, err := client.Keys(t.Context(), "*").Result()
+				_ = client.Close()
+				if err != nil {
+					t.Fatal(err)
+				}
+				names = append(names, found...)
+			}
+			return names
+		}
+	}
+	for name, c := range map[string]struct {
+		target string
+		open   func(t *testing.T, o *operator) (names func() []string)
+	}{
+		"table":                  {"  store: postgres\n  url_file: target.url\n  table: goods\n", inTable},
+		"documents in a cluster": {"  store: redis\n  url_file: target.url\n  key: item:{id}\n  format: json\n  numbers: string\n", inCluster},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := newOperator(t, "items", "  table: items\n", "  key: item:{id}\n", clitest.Served)
+			names := c.open(t, o)
+			o.Write("target.url", o.Target)
+			o.Write("migration.yaml", "name: items\nlegacy:\n  store: postgres\n  url_file: legacy.url\n  table: items\ntarget:\n"+c.target+clitest.Served)
+			o.SQL(o.Legacy, `CREATE TABLE items (id bigint PRIMARY KEY, name text, more jsonb);
+				INSERT INTO items SELECT i, 'item ' || i, jsonb_build_object('n', 12345678901234567890 + i) FROM generate_series(1, 20) i`)
+			o.Does("init", "apply", "phase advance", "backfill run")
+			o.SQL(o.Legacy, `DELETE FROM items WHERE id = 20`)
+			o.repairs(t)
+			plan := o.forgotten(t, "--dry-run")
+			counts := map[int64]int{}
+			for _, trace := range plan.Target {
+				counts[trace.Count]++
+			}
+			if counts[19] != 1 || counts[1] < 1 {
+				t.Errorf("want 19 records or their versions, and a tombstone: %+v", plan.Target)
+			}
+			if f := o.forgotten(t, "--yes"); !f.Forgotten || f.Records != 0 {
+				t.Errorf("%+v", f)
+			}
+			if got := names(); len(got) != 19 {
+				t.Errorf("%d names, want the records: %q", len(got), got)
+			}
+			if f := o.forgotten(t, "--yes"); !f.Before {
+				t.Errorf("repeated: %+v", f)
+			}
+			// What is there is taken over, and what changed meanwhile found.
+			o.SQL(o.Legacy, `UPDATE items SET name = name || '!' WHERE id % 2 = 0`)
+			o.Does("apply", "phase advance", "backfill run", "reconcile run --full", "phase rollback --to legacy --yes")
+			if f := o.forgotten(t, "--yes", "--delete-records"); !f.Forgotten || f.Records != 19 {
+				t.Errorf("%+v", f)
+			}
+			if got := names(); len(got) != 0 {
+				t.Errorf("it has left %q", got)
+			}
+			o.Does("history verify items")
+		})
+	}
 }
 
 func (o *operator) number(t *testing.T, url, sql string) (n int64) {
