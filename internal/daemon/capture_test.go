@@ -257,12 +257,12 @@ func TestWhenCaptureHadCaughtUp(t *testing.T) {
 	fenced, swept, early := at(200, 0), at(200, 0), at(200, 0)
 	fenced.Progress.Fence, swept.Progress.Sweeps, early.Progress.Era = "a", []capture.Sweep{{}}, 0
 	for _, s := range []capture.Status{at(99, 99), fenced, swept, early} {
-		if got := look(s); !got.IsZero() || read != first {
+		if got := look(s); !got.IsZero() || !read.Equal(first) {
 			t.Errorf("%+v: %s", s, got)
 		}
 	}
 	got := look(at(99, 100))
-	if got.Before(began) || !got.Before(first) || read == first {
+	if got.Before(began) || !got.Before(first) || read.Equal(first) {
 		t.Errorf("caught up at %s, begun at %s, the log was read at %s and %s", got, began, first, read)
 	}
 	if again := look(at(99, 99)); !again.Equal(got) {
