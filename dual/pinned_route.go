@@ -42,8 +42,9 @@ type pinnedRoute struct {
 	// next one, or that were refused.
 	abortedReads, abortedWrites atomic.Uint64
 
-	// Whether change capture alone writes the target: see Reader.awaitCapture.
-	capture atomic.Int32
+	// Change capture does not write the target, or not alone: see Reader.awaitCapture. The mode changes to and from
+	// "only" in phase legacy alone.
+	uncaptured atomic.Bool
 
 	configHash string
 	writing    Writing // as applied with configHash, but for what the application set itself

@@ -119,13 +119,6 @@ func (r *Reader[K, V]) confirm(ctx context.Context, p *pin, key K, l comparison[
 	}
 }
 
-// What is known of capture under a route: the mode changes to and from "only" in phase legacy alone.
-const (
-	captureUnknown = iota
-	captureBeside  // or there is none
-	captureAlone
-)
-
 // Capture reports once a second. How long it may lag before a comparison is given up is bounded: the comparisons that
 // wait are.
 const (
@@ -139,7 +132,7 @@ var errCaptureLags = errors.New("change capture, which alone writes the target, 
 // when it was called. waited is false where there is nothing to wait for.
 func (r *Reader[K, V]) awaitCapture(ctx context.Context, h *pinnedRoute) (waited bool, err error) {
 	fleet, ok := r.i.fleet.(CaptureReader)
-	if !ok || h.capture.Load() == captureBeside {
+	if !ok || h.uncaptured.Load() {
 		return false, nil
 	}
 	first, err := fleet.Captured(ctx)
@@ -147,10 +140,9 @@ func (r *Reader[K, V]) awaitCapture(ctx context.Context, h *pinnedRoute) (waited
 		return false, err
 	}
 	if !first.Alone {
-		h.capture.Store(captureBeside)
+		h.uncaptured.Store(true)
 		return false, nil
 	}
-	h.capture.Store(captureAlone)
 	for now := first; now.CaughtUp.Before(first.At); {
 		if now.At.Sub(first.At) > captureWithin {
 			return false, errCaptureLags

@@ -102,7 +102,7 @@ func TestSentinelPromotesAReplica(t *testing.T) {
 				redisDo(t, sentinel.Master, []any{"SET", "last", "1"}, []any{"WAIT", "1", "2500"}, []any{"PING"})
 			}
 			w.check(sentinel.Master.Kill())
-			w.await("the daemon to find it", func() bool {
+			testenv.Await(w.t, "the daemon to find it", func() bool {
 				_ = l.look() // a target that does not answer proves nothing
 				return w.status().Unclean != ""
 			})
@@ -126,7 +126,7 @@ func TestSentinelPromotesAReplica(t *testing.T) {
 				}
 			}
 			// The target takes writes again.
-			w.await("writes to reach the promoted server", func() bool {
+			testenv.Await(w.t, "writes to reach the promoted server", func() bool {
 				a.mustWrite(26, "after the failover")
 				return w.inTarget(26) == "after the failover"
 			})

@@ -187,6 +187,7 @@ func TestForgetInEachTarget(t *testing.T) {
 		}
 	}
 	inCluster := func(t *testing.T, o *operator) func() []string {
+		onlyLong(t)
 		cluster, err := testenv.StartRedisCluster(t.Context(), 3)
 		if err != nil {
 			t.Fatal(err)

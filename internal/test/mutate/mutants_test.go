@@ -367,8 +367,8 @@ LANGUAGE sql IMMUTABLE`,
 	{
 		rule: "capture-shadowed", what: "a difference counts at once",
 		file: "dual/shadow.go",
-		old:  `	if !ok || h.capture.Load() == captureBeside {`,
-		new:  `	if ok || h.capture.Load() == captureBeside {`,
+		old:  `	if !ok || h.uncaptured.Load() {`,
+		new:  `	if ok || h.uncaptured.Load() {`,
 		pkg:  "dual", run: "^TestADifferenceWaitsForCapture$",
 	},
 	{
