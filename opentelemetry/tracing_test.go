@@ -41,8 +41,8 @@ type Fruit struct {
 }
 
 const (
-	secretKey  = "key-4711"
-	secretName = "name-of-4711"
+	secretKey  = "key-zqxwv"
+	secretName = "name-of-zqxwv"
 )
 
 // shop is an application: legacy is a real PostgreSQL, the target a real Redis.
@@ -276,7 +276,7 @@ func TestOneRequestIsOneTrace(t *testing.T) {
 	inside(t, got.only("write", "migrator.store=target", "db.system.name=redis"), write)
 	for _, s := range got.spans {
 		for _, text := range append(attributes(s.GetAttributes()), s.GetName(), s.GetStatus().GetMessage(), fmt.Sprint(s.GetEvents())) {
-			if strings.Contains(text, "4711") {
+			if strings.Contains(text, "zqxwv") {
 				t.Errorf("%s has a key or a value: %s", s.GetName(), text)
 			}
 		}
@@ -349,7 +349,7 @@ func TestARollbackOfAWriteIsLinkedToIt(t *testing.T) {
 	}
 	inside(t, rollback, write)
 	linked(t, rollback, write, "cause")
-	if strings.Contains(got.String()+failed.GetStatus().GetMessage(), "4711") {
+	if strings.Contains(got.String()+failed.GetStatus().GetMessage(), "zqxwv") {
 		t.Errorf("a span has a key:\n%s", got)
 	}
 }
@@ -390,7 +390,7 @@ func TestErrorsAreClasses(t *testing.T) {
 				t.Errorf("%v: %v lacks %s", c.err, have, want)
 			}
 		}
-		if s.GetStatus().GetCode() != c.status || strings.Contains(fmt.Sprint(have, s.GetStatus(), s.GetEvents()), "4711") {
+		if s.GetStatus().GetCode() != c.status || strings.Contains(fmt.Sprint(have, s.GetStatus(), s.GetEvents()), "zqxwv") {
 			t.Errorf("%v: %v, %v", c.err, s.GetStatus(), have)
 		}
 	}

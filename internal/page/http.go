@@ -114,7 +114,7 @@ func (p *Page) show(w http.ResponseWriter, r *http.Request, status int, v view, 
 		if r.Header.Get("X-Fragment") != "" { // what a dialog shows
 			name = "content"
 		}
-		err = templates.ExecuteTemplate(&body, name, v)
+		err = templates().ExecuteTemplate(&body, name, v)
 	}
 	if err != nil {
 		p.Log.Error("a page can't be rendered", "path", r.URL.Path, "error", err)

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/hint"
@@ -24,7 +25,7 @@ import (
 var files embed.FS
 
 // version changes with any of the files that pages load: browsers keep them for ever.
-var version = func() string {
+var version = sync.OnceValue(func() string {
 	h := sha256.New()
 	err := fs.WalkDir(files, "static", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -38,7 +39,7 @@ var version = func() string {
 		panic(err) // they are in the program
 	}
 	return hex.EncodeToString(h.Sum(nil)[:6])
-}()
+})
 
 // static serves a file of this version, or of a former one's page.
 func static(w http.ResponseWriter, r *http.Request) {
@@ -63,8 +64,13 @@ type view struct {
 	signedIn
 }
 
-var templates = template.Must(template.New("").Funcs(template.FuncMap{
-	"version": func() string { return version },
+// templates are parsed by the first page: the other commands need none.
+var templates = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("").Funcs(functions).ParseFS(files, "templates/*.html"))
+})
+
+var functions = template.FuncMap{
+	"version": version,
 	"path":    pathOf,
 	"part":    func(p part) template.HTML { return template.HTML(p.HTML) }, //nolint:gosec // a template has rendered it
 	"clock":   func(t time.Time) string { return t.UTC().Format(time.TimeOnly) },
@@ -82,7 +88,7 @@ var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"join":    strings.Join,
 	"json":    func(v any) (string, error) { b, err := json.Marshal(v); return string(b), err },
 	"minutes": minutes,
-}).ParseFS(files, "templates/*.html"))
+}
 
 func pathOf(name string, rest ...any) string {
 	path := root + "/m/" + url.PathEscape(name)
@@ -178,7 +184,7 @@ func (p *Page) listParts(b *Board) ([]part, error) {
 func (p *Page) render(names []string, data any) (parts []part, err error) {
 	for _, name := range names {
 		var text bytes.Buffer
-		if err := templates.ExecuteTemplate(&text, name, data); err != nil {
+		if err := templates().ExecuteTemplate(&text, name, data); err != nil {
 			p.Log.Error("a part of the page can't be rendered", "part", name, "error", err)
 			return nil, err
 		}
