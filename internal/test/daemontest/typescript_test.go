@@ -343,7 +343,11 @@ writing: {not_after: 3s, deadline: 1s, rollback_budget: 5s, fence_budget: 30s}
 		s := d.status().Status
 		return s.Route.Phase == phases.DualRead && s.JournalKeys == 0
 	})
-	o.Does("reconcile run --full", "phase advance")
+	testenv.Await(t, "a reconcile that began after the last write of before the failure could land", func() bool {
+		o.Does("reconcile run --full")
+		code, _, _ := o.Try("phase", "advance")
+		return code == clitest.Done
+	})
 	l.follows(phases.Cutover)
 	o.Does("phase advance", "reconcile run --full", "phase advance")
 	l.follows(phases.Grace)
