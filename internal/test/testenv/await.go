@@ -16,8 +16,7 @@ const (
 	patience      = 5 * time.Minute // far longer than a loaded machine needs
 )
 
-// Await waits until holds returns true. After five minutes the test fails, with "waited in vain until"
-// and what.
+// Await waits until holds returns true. After five minutes the test fails: "in vain for" and what.
 func Await(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	if !Reached(t.Context(), holds) {
