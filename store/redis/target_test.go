@@ -217,7 +217,7 @@ func TestConformanceUnderSentinel(t *testing.T) {
 		target := open(t, m, url, schema)
 		applied(t, target, write(1, 1))
 		ok(t, target.client.Do(t.Context(), "wait", 1, 5000).Err())
-		ok(t, sentinel.Master.Kill())
+		ok(t, sentinel.FailOver(t.Context()))
 		testenv.Await(t, "a write after the failover", func() bool {
 			results, err := target.Apply(t.Context(), []store.Write{write(1, 2)})
 			return err == nil && results[0].Err == nil

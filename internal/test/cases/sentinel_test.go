@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/stranglerfig/migrator/internal/app"
 	"github.com/stranglerfig/migrator/internal/control"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
@@ -54,19 +52,6 @@ func (a *application) onceRead(n int64) (wrong []string) {
 	return wrong
 }
 
-// hasName reports whether a server has a name.
-func hasName(t *testing.T, server *testenv.RedisServer, name string) bool {
-	t.Helper()
-	o, err := goredis.ParseURL(server.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := goredis.NewClient(o)
-	defer func() { _ = client.Close() }()
-	n, err := client.Exists(t.Context(), name).Result()
-	return err == nil && n == 1
-}
-
 // TestSentinelPromotesAReplica while instances read and write the target: the master ends, and the replica that takes its
 // place has all that was acknowledged, or lacks the last writes. No read goes back in time; the daemon's look marks the
 // migration unclean with the cause, reads come from legacy, and no step forward is taken until a full reconcile; that
@@ -96,7 +81,7 @@ func TestSentinelPromotesAReplica(t *testing.T) {
 				t.Fatalf("before: %q, %q", st.Unclean, l.restarted)
 			}
 			if lags {
-				redisDo(t, sentinel.Replica, []any{"REPLICAOF", "127.0.0.1", "1"}, []any{"PING"})
+				w.check(sentinel.StopReplication(w.ctx))
 			}
 			ctx, stop := context.WithCancel(w.ctx)
 			defer stop()
@@ -114,10 +99,9 @@ func TestSentinelPromotesAReplica(t *testing.T) {
 				a.mustWrite(21+id, "written once")
 			}
 			if !lags { // replication is asynchronous
-				redisDo(t, sentinel.Master, []any{"SET", "last", "1"}, []any{"PING"})
-				testenv.Await(t, "the replica to have what was written before", func() bool { return hasName(t, sentinel.Replica, "last") })
+				w.check(sentinel.Replicated(w.ctx))
 			}
-			w.check(sentinel.Master.Kill())
+			w.check(sentinel.FailOver(w.ctx))
 			testenv.Await(w.t, "the daemon to find it", func() bool {
 				_ = l.look() // a target that does not answer proves nothing
 				return w.status().Unclean != ""

@@ -139,7 +139,7 @@ func TestRedisSentinelPromotesTheReplica(t *testing.T) {
 	defer func() { _ = client.Close() }()
 	must(t, client.Set(t.Context(), "k", "v", 0).Err())
 	must(t, client.Wait(t.Context(), 1, time.Minute).Err())
-	must(t, s.Master.Kill())
+	must(t, s.FailOver(t.Context()))
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	must(t, await(ctx, 50*time.Millisecond, "the replica to be promoted", func() (bool, error) {
