@@ -72,7 +72,8 @@ func TestDropDatabaseWithActiveSlot(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		slot := "s" + dbURL[strings.LastIndex(dbURL, "_")+1:strings.LastIndex(dbURL, "?")]
+		name, _, _ := strings.Cut(dbURL, "?")
+		slot := "s" + name[strings.LastIndex(name, "_")+1:]
 		for _, sql := range []string{"CREATE_REPLICATION_SLOT " + slot + " LOGICAL test_decoding", "START_REPLICATION SLOT " + slot + " LOGICAL 0/0"} {
 			conn.PgConn().Frontend().SendQuery(&pgQuery{String: sql})
 			if err := conn.PgConn().Frontend().Flush(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"net/url"
 	"os"
 	"strconv"
 	"sync"
@@ -108,7 +109,22 @@ func PostgresURL(t testing.TB) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(drop)
-	return dbURL
+	return patientURL(t, dbURL)
+}
+
+// patientURL is the URL with a limit of a connection's start that a loaded machine keeps: what is
+// tested here is not a server that does not answer. A command's own limit is five seconds.
+func patientURL(t testing.TB, dbURL string) string {
+	t.Helper()
+	u, err := url.Parse(dbURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if query := u.Query(); !query.Has("connect_timeout") {
+		query.Set("connect_timeout", "60")
+		u.RawQuery = query.Encode()
+	}
+	return u.String()
 }
 
 // PostgresURLFrom is PostgresURL, of a copy of a database that prepare has filled: once for the
@@ -133,7 +149,7 @@ func PostgresURLFrom(t testing.TB, name string, prepare func(ctx context.Context
 		t.Fatal(err)
 	}
 	t.Cleanup(drop)
-	return dbURL
+	return patientURL(t, dbURL)
 }
 
 // prepared are the templates of PostgresURLFrom by their names, each a func() (string, error).
