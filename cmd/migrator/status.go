@@ -300,7 +300,14 @@ func (c *cli) printCapture(of *phases.Capture, again *app.ReentryCost, now time.
 	if of.Barrier == "" {
 		behind = "brings changes from the next backfill on"
 	}
-	c.printf("  capture    %s, %.0f rows/s, at %s\n", behind, of.Rate, of.Position)
+	switch {
+	case of.Runs(now):
+		c.printf("  capture    %s, %.0f rows/s, at %s\n", behind, of.Rate, of.Position)
+	case of.Committed.IsZero() || of.Barrier == "":
+		c.printf("             at %s\n", of.Position)
+	default: // legacy's log was not read since: only a bound is known
+		c.printf("             up to %s behind, at %s\n", humanize.Span(of.Behind(now)), of.Position)
+	}
 	held := "holds " + humanize.Bytes(of.HeldBytes) + " of WAL"
 	if of.LimitBytes > 0 {
 		held += ", given up at " + humanize.Bytes(of.LimitBytes)

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	neturl "net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -143,6 +145,35 @@ func TestEventsMoveToAnotherDaemon(t *testing.T) {
 		if e == 2 {
 			break
 		}
+	}
+}
+
+// TestAnOlderDaemonSaysNothingOfCapture: it has no such endpoint, and a comparison is then of the target as it is. Any
+// other failure is one.
+func TestAnOlderDaemonSaysNothingOfCapture(t *testing.T) {
+	t.Parallel()
+	owner, url := open(t)
+	daemon := apitest.New(t, owner, url)
+	_, token := daemon.Application("products")
+	to, err := neturl.Parse(daemon.URL)
+	must(t, err)
+	older := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(to)
+		if before, ok := strings.CutSuffix(r.Out.URL.Path, "/captured"); ok {
+			r.Out.URL.Path = before + "/not-yet"
+		}
+	}})
+	defer older.Close()
+	f := fleet(t, httpfleet.Options{URLs: []string{older.URL}, Token: token})
+	if c, err := f.Captured(t.Context()); err != nil || c != (dual.Captured{}) {
+		t.Errorf("an older daemon: %+v, %v", c, err)
+	}
+	if _, err := f.HasJournaled(t.Context(), record.MakeKey("1")); err != nil {
+		t.Errorf("what it has: %v", err)
+	}
+	older.Close()
+	if c, err := f.Captured(t.Context()); err == nil {
+		t.Errorf("no daemon: %+v", c)
 	}
 }
 
