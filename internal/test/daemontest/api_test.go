@@ -156,7 +156,7 @@ func TestAnApplicationByTheHTTPAPI(t *testing.T) {
 	follows(phases.Retain)
 	v.presses("rollback", "grace", "Then reads come from the target, with legacy behind it, writes go to both stores", "grace")
 	follows(phases.Grace)
-	if _, body := v.do(http.MethodGet, "/page/m/items", nil); !strings.Contains(body, "rollback by api_operator: pressed in a test") {
+	if body := v.once(http.MethodGet, "/page/m/items", nil); !strings.Contains(body, "rollback by api_operator: pressed in a test") {
 		t.Errorf("the timeline does not name who led back: %s", body)
 	}
 	o.Does("phase rollback --to legacy --yes --reason test")

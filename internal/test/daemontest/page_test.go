@@ -64,10 +64,21 @@ func (v *visitor) do(method, path string, form url.Values) (status int, body str
 	return answer.StatusCode, html.UnescapeString(string(text))
 }
 
+// once is do, again while the daemon has no answer of the state database.
+func (v *visitor) once(method, path string, form url.Values) (body string) {
+	v.t.Helper()
+	testenv.Await(v.t, "an answer of "+path, func() (answered bool) {
+		var status int
+		status, body = v.do(method, path, form)
+		return status != http.StatusServiceUnavailable
+	})
+	return body
+}
+
 func (v *visitor) signIn(token string) {
 	v.t.Helper()
-	if status, body := v.do(http.MethodPost, "/page/session", url.Values{"token": {token}, "next": {"/page/m/items"}}); status != http.StatusOK || !strings.Contains(body, "Signed in as") {
-		v.t.Fatalf("sign in: %d %s", status, body)
+	if body := v.once(http.MethodPost, "/page/session", url.Values{"token": {token}, "next": {"/page/m/items"}}); !strings.Contains(body, "Signed in as") {
+		v.t.Fatalf("sign in: %s", body)
 	}
 }
 
@@ -80,7 +91,7 @@ var (
 func (v *visitor) presses(verb, to, says string, in phases.Phase) {
 	v.t.Helper()
 	path := "/page/m/items/do/" + verb
-	_, body := v.do(http.MethodGet, path+"?to="+to, nil)
+	body := v.once(http.MethodGet, path+"?to="+to, nil)
 	if !strings.Contains(body, says) || strings.Contains(body, "It would be refused") {
 		v.t.Fatalf("%s asks: %s", verb, body)
 	}
@@ -89,13 +100,13 @@ func (v *visitor) presses(verb, to, says string, in phases.Phase) {
 	for _, field := range hiddenField.FindAllStringSubmatch(question, -1) {
 		form.Set(field[1], field[2])
 	}
-	_, body = v.do(http.MethodPost, path, form)
+	body = v.once(http.MethodPost, path, form)
 	testenv.Await(v.t, verb+" to end", func() bool {
 		running := watchedPath.FindStringSubmatch(body)
 		if running == nil {
 			return true
 		}
-		_, body = v.do(http.MethodGet, running[1], nil)
+		body = v.once(http.MethodGet, running[1], nil)
 		return false
 	})
 	if !strings.Contains(body, `is now at <strong id="is">`+string(in)) {
