@@ -28,6 +28,6 @@
 //	both sides   Checksummer (both stores must have the same checksum form)
 //	legacy       BlockScanner, ChunkLocator, SpanCutter, RecentFinder, Toucher,
 //	             LoadReporter
-//	target       Preparer, Purger, BulkLoader, BulkComparer, KeyScanner, StaleLister,
-//	             VersionLister, KeyNamer
+//	target       Preparer, NumberAdvancer, Purger, BulkLoader, BulkComparer, KeyScanner,
+//	             StaleLister, VersionLister, KeyNamer
 package store

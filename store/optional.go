@@ -239,6 +239,16 @@ type Preparer interface {
 	Prepare(ctx context.Context) error
 }
 
+// NumberAdvancer is a Target whose server gives numbers to new records: serial and identity columns, and others that a
+// sequence feeds. As long as legacy gives the numbers, the target's own sequences stand still.
+//
+// Without it: the target gives no numbers.
+type NumberAdvancer interface {
+	// AdvanceNumbers moves the sequences past the numbers that the target's records have, never back, and returns the
+	// names of those that it has moved. It is called before the target alone takes writes, and may be repeated.
+	AdvanceNumbers(ctx context.Context) (moved []string, err error)
+}
+
 // Purger is a Target whose tombstones don't expire by themselves. Purge removes those
 // past their horizon, and returns their number; the daemon calls it periodically.
 //

@@ -98,6 +98,12 @@ func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
 	case to.Phase == phases.Retain:
 		err = c.beginFence(ctx, &step, e.Status, a, decide)
 	default:
+		if to.Phase == phases.Complete && !a.DryRun {
+			// In retain an application may have gone on to give numbers of its own.
+			if err := c.advanceNumbers(ctx); err != nil {
+				return step, err
+			}
+		}
 		err = c.step(ctx, &step, a, decide)
 	}
 	if errors.Is(err, errDryRun) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -11,6 +12,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // passFence moves authority from legacy to the target. The order is the
@@ -74,8 +76,17 @@ func (c *Controller) beginFence(ctx context.Context, step *Step, status phases.S
 }
 
 func (c *Controller) fenceAndRetain(ctx context.Context, status phases.Status, attempt string, step Step, a Advance) (phases.Status, error) {
-	at := status.Route
+	at, budget := status.Route, orDefault(c.FenceBudget, phases.FenceBudget)
 	if at.Phase == phases.Grace {
+		// Once while nothing waits: it says how long it takes behind the fence.
+		began := time.Now()
+		if err := c.advanceNumbers(ctx); err != nil {
+			return status, err
+		}
+		if took := time.Since(began); took > budget {
+			return status, refuse(hint.Hint{Text: "an index on each column of the target that a sequence feeds, or a longer writing.fence_budget"},
+				"to read the highest numbers of the target's columns takes %s, and writes may wait %s at most while authority moves", took.Round(time.Millisecond), budget)
+		}
 		c.report("fencing legacy: waiting for open writers")
 		// [fence-lock], [fence-era]: once this returns, legacy refuses writes, and the era is above every
 		// version that legacy has given. Raising it again for the same attempt changes nothing, so
@@ -106,13 +117,20 @@ func (c *Controller) fenceAndRetain(ctx context.Context, status phases.Status, a
 		}
 		failpoint.Here("control.fence.fenced")
 	}
-	budget, began := orDefault(c.FenceBudget, phases.FenceBudget), time.Now()
+	began := time.Now()
 	// [fence-epoch]: within the fence's budget, since writes wait meanwhile; after it the fence is
 	// undone.
 	if err := c.AwaitSettled(ctx, budget); err != nil {
 		return status, err
 	}
 	if err := c.awaitCaptured(ctx, attempt, budget-time.Since(began)); err != nil {
+		return status, err
+	}
+	// From here on legacy gives no numbers any more, and the target has all that it gave.
+	within, cancel := context.WithTimeout(ctx, max(budget-time.Since(began), budget/2))
+	err := c.advanceNumbers(within)
+	cancel()
+	if err != nil {
 		return status, err
 	}
 	_, era, err := c.Legacy.FenceState(ctx)
@@ -159,6 +177,20 @@ func (c *Controller) fenceAndRetain(ctx context.Context, status phases.Status, a
 			Reason: a.Reason, Gates: step.Gates, Attempt: attempt, FenceEra: era,
 		}, nil
 	})
+}
+
+// advanceNumbers has the target's own sequences pass the numbers that legacy gave: its next records would collide with
+// those.
+func (c *Controller) advanceNumbers(ctx context.Context) error {
+	target, ok := c.Target.(store.NumberAdvancer)
+	if !ok {
+		return nil
+	}
+	moved, err := target.AdvanceNumbers(ctx)
+	if len(moved) > 0 {
+		c.report("moved %s past the numbers that the target has", strings.Join(moved, ", "))
+	}
+	return err
 }
 
 var errNotOurs = hint.With(errors.New("another controller took over the fence"), hint.Hint{Do: hint.Status})

@@ -27,6 +27,9 @@ func (l *Legacy) Check(ctx context.Context) ([]store.Check, error) {
 		func() error { return l.checkUnknownTypes(ctx, &f) },
 		func() error { return l.checkSharing(ctx, &f) },
 		func() error { return l.checkPrivileges(ctx, &f) },
+		func() error {
+			return f.checkSequences(ctx, l.pool, l.shape, "legacy", currentUser(ctx, l.pool), "a rollback from retain could not write back")
+		},
 		func() error { return l.checkLog(ctx, &f) },
 		func() error { return l.checkStandbys(ctx, &f) },
 		func() error { return l.checkPrepared(ctx, &f) },

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,7 +42,12 @@ func (l *Legacy) Replay(ctx context.Context, run store.ReplayRun, rows []store.R
 			return err
 		}
 		done = w.result(rows)
-		if err := l.advanceSequences(ctx, tx, done.Rows); err != nil {
+		given, err := l.numbers(ctx, tx)
+		if err != nil {
+			return err
+		}
+		given.add(done.Rows)
+		if err := given.pass(ctx, tx); err != nil {
 			return err
 		}
 		return l.comingVersions(ctx, tx, done.Rows)
@@ -76,6 +80,10 @@ func (l *Legacy) Rehearse(ctx context.Context, attempt string, next func() ([]st
 			return err
 		}
 		defer w.close(ctx)
+		given, err := l.numbers(ctx, tx)
+		if err != nil {
+			return err
+		}
 		for {
 			rows, err := next()
 			if err != nil {
@@ -84,11 +92,15 @@ func (l *Legacy) Rehearse(ctx context.Context, attempt string, next func() ([]st
 			if len(rows) == 0 {
 				break
 			}
+			given.add(rows)
 			if err := w.offer(ctx, rows); err != nil {
 				return err
 			}
 		}
 		if err := w.retry(ctx); err != nil {
+			return err
+		}
+		if err := given.rehearse(ctx, tx, currentUser(ctx, l.pool)); err != nil {
 			return err
 		}
 		refused = w.refusals()
@@ -165,33 +177,6 @@ func (s *shape) keyNames() []string {
 		names[n] = s.columns[i].name
 	}
 	return names
-}
-
-// advanceSequences moves serial and identity columns past the replayed numbers, or
-// legacy's next insert would collide with one of them.
-func (l *Legacy) advanceSequences(ctx context.Context, tx pgx.Tx, back []store.Row) error {
-	for i, c := range l.shape.columns {
-		if c.format.kind != record.Int {
-			continue
-		}
-		highest := int64(math.MinInt64)
-		for _, row := range back {
-			if row.Found && row.Record[i].State == record.Present {
-				if n, err := strconv.ParseInt(row.Record[i].Text, 10, 64); err == nil {
-					highest = max(highest, n)
-				}
-			}
-		}
-		if highest < 1 {
-			continue
-		}
-		_, err := tx.Exec(ctx, `SELECT setval(seq, $3) FROM (SELECT pg_get_serial_sequence($1, $2)::regclass AS seq) AS s
-			WHERE seq IS NOT NULL AND coalesce(pg_sequence_last_value(seq), 0) < $3`, l.shape.name.Sanitize(), c.name, highest)
-		if err != nil {
-			return fmt.Errorf("move the sequence of column %q: %w", c.name, err)
-		}
-	}
-	return nil
 }
 
 // comingVersions sets the rows' versions, read after the last write, so that they are

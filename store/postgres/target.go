@@ -34,9 +34,10 @@ type Target struct {
 }
 
 var (
-	_ store.Target   = (*Target)(nil)
-	_ store.Preparer = (*Target)(nil)
-	_ store.Purger   = (*Target)(nil)
+	_ store.Target         = (*Target)(nil)
+	_ store.Preparer       = (*Target)(nil)
+	_ store.NumberAdvancer = (*Target)(nil)
+	_ store.Purger         = (*Target)(nil)
 )
 
 // defaultHorizon is how long the version of a deleted record stays.

@@ -27,6 +27,9 @@ func (t *Target) Check(ctx context.Context) ([]store.Check, error) {
 		func() error { return f.checkRoom(ctx, t.pool, "target") },
 		func() error { return f.checkPolicies(ctx, t.pool, t.shape, "target") },
 		func() error { return t.checkPrivileges(ctx, &f) },
+		func() error {
+			return f.checkSequences(ctx, t.pool, t.shape, "target", currentUser(ctx, t.pool), "the migration can't go beyond grace, where the target's next records would get numbers that are taken")
+		},
 		func() error { return t.checkContents(ctx, &f) },
 	} {
 		if err := check(); err != nil {
