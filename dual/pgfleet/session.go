@@ -31,7 +31,7 @@ type sender interface {
 // lender lends the session that listens to one call at a time: an instance at rest has no other session.
 type lender struct {
 	mu        sync.Mutex
-	listening int           // sessions that listen
+	listening int           // sessions that listen, or are about to
 	free      []*loan       // those of them that only wait
 	more      chan struct{} // closed when there is another one
 }

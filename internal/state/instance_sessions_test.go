@@ -77,3 +77,28 @@ func TestAnInstanceAtRestHasOneSession(t *testing.T) {
 		}
 	}
 }
+
+// TestAnInstanceThatStartsHasOneSession: the one that it joined by goes on to listen. A fleet that starts at once needs no
+// more sessions than later.
+func TestAnInstanceThatStartsHasOneSession(t *testing.T) {
+	t.Parallel()
+	s, url := open(t)
+	ctx := t.Context()
+	f, err := pgfleet.Open(ctx, url, testMigration, pgfleet.Options{})
+	must(t, err)
+	t.Cleanup(f.Close)
+	_, err = f.Join(ctx, dual.Identity{Instance: "a"})
+	must(t, err)
+	sessions := func() (pids string) {
+		must(t, s.Pool().QueryRow(ctx, `SELECT coalesce(string_agg(pid::text, ' '), '') FROM pg_stat_activity WHERE datname = current_database()
+			AND backend_type = 'client backend' AND pid <> pg_backend_pid()`).Scan(&pids))
+		return pids
+	}
+	joined := sessions()
+	heard := make(chan int64, 100)
+	go func() { _ = f.Notifications(ctx, func(e int64) { heard <- e }) }()
+	<-heard
+	if now := sessions(); now != joined || joined == "" {
+		t.Errorf("sessions %q, and %q when it had joined", now, joined)
+	}
+}

@@ -212,7 +212,7 @@ func (s *Store) Publication(ctx context.Context) (routes []Published, bearers ma
 // ends. It has a connection of its own.
 func (s *Store) Notified(ctx context.Context, changed func()) error {
 	l := statedb.Listener{
-		Config: s.pool.Config().ConnConfig, Connected: func(context.Context, *pgx.Conn) { changed() }, Heard: func(string) { changed() },
+		Connect: statedb.Beside(s.pool), Connected: func(context.Context, *pgx.Conn) { changed() }, Heard: func(string) { changed() },
 	}
 	return l.Listen(ctx)
 }

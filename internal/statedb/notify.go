@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 const (
@@ -19,14 +20,19 @@ const (
 
 // Listener hears, on its own connection, what the state's functions notify of.
 type Listener struct {
-	Config *pgx.ConnConfig
+	Connect func(context.Context) (*pgx.Conn, error) // the session becomes the listener's, which closes it
 	// Connected is called after each connect, since a notification may have been missed before.
 	Connected func(context.Context, *pgx.Conn)
 	// Wait waits for a notification, for as long as its context lasts; neither one nor an error: it is called again. nil:
 	// the connection's own.
 	Wait  func(context.Context, *pgx.Conn) (*pgconn.Notification, error)
-	Ended func() // nil: nothing; after each Connected, when the connection has failed
+	Ended func() // nil: nothing; when a connection that Connect has returned has failed
 	Heard func(payload string)
+}
+
+// Beside opens sessions as the pool's, which the pool does not count.
+func Beside(pool *pgxpool.Pool) func(context.Context) (*pgx.Conn, error) {
+	return func(ctx context.Context) (*pgx.Conn, error) { return pgx.ConnectConfig(ctx, pool.Config().ConnConfig) }
 }
 
 // Listen reconnects whenever the connection fails. It returns ctx's error.
@@ -54,7 +60,7 @@ func (l *Listener) Listen(ctx context.Context) error {
 // listen returns when the connection fails or ctx ends. It drops its errors:
 // notifications only save time.
 func (l *Listener) listen(ctx context.Context) {
-	conn, err := pgx.ConnectConfig(ctx, l.Config.Copy())
+	conn, err := l.Connect(ctx)
 	if err != nil {
 		return
 	}
@@ -63,13 +69,13 @@ func (l *Listener) listen(ctx context.Context) {
 		defer cancel()
 		_ = conn.Close(closing)
 	}()
+	if l.Ended != nil {
+		defer l.Ended()
+	}
 	if _, err := conn.Exec(ctx, `LISTEN `+channel); err != nil {
 		return
 	}
 	l.Connected(ctx, conn) // after LISTEN, so that nothing falls between the two
-	if l.Ended != nil {
-		defer l.Ended()
-	}
 	for {
 		payload, err := l.next(ctx, conn)
 		if err != nil {
