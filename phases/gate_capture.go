@@ -65,7 +65,7 @@ func CapturePassed(s Settings, e Snapshot, attempt string) error {
 		return &CaptureError{why}
 	}
 	// [unclean-mark]: what was captured since the gates were evaluated may have marked the migration.
-	if g := gateDirty(e); !g.Open() {
+	if g := gateDirty(Route{Phase: Retain}, e); !g.Open() {
 		return &CaptureError{g.Detail}
 	}
 	return nil

@@ -56,7 +56,7 @@ func Gates(to Route, s Settings, e Snapshot) []GateResult {
 	}
 	if to.Phase.Position() >= Cutover.Position() {
 		// [unclean-mark]: from cutover on, also along its ramp.
-		gates = append(gates, gateDirty(e))
+		gates = append(gates, gateDirty(to, e))
 	}
 	gates = append(gates, gateAcknowledged(e), gatePaused(e), gateSoak(s, e))
 	if newPhase && to.Phase.Position() >= Cutover.Position() && to.Phase != Complete {
@@ -157,14 +157,19 @@ func gateJournal(e Snapshot, interlock bool) GateResult {
 	return g
 }
 
-func gateDirty(e Snapshot) GateResult {
+func gateDirty(to Route, e Snapshot) GateResult {
 	g := GateResult{Gate: "no-lost-queue", Interlock: true, Verdict: Pass, Detail: "no instance ended with queued writes, and no journaled key was lost"}
 	dirty := e.Status.Dirty
 	switch r := e.FullReconcile; {
 	case dirty.IsZero():
+	// [store-unclean]: no comparison shows what a store lost of the writes since the fence, so a person decides.
+	case to.Phase == Complete && e.Status.Unclean != "":
+		g.Interlock, g.Verdict = false, NoData
+		g.Detail = e.Status.Unclean + "; no reconcile shows what was lost of the writes since the fence, since legacy does not have them"
+		g.Hint = hint.Hint{Do: hint.Rollback, Text: "or override this gate, with what was done about the loss as the reason"}
 	// [unclean-mark], [unclean-outlasts]: dirty already includes not-after. A run that began before
 	// it may have passed a key whose insert had not landed yet.
-	case r.Clean() && r.Full && r.TwoWay && r.Began.After(dirty) && r.ConfigHash == e.Status.ConfigHash:
+	case r.Clean() && r.Full && r.TwoWay && r.Began.After(dirty) && r.ConfigHash == e.Status.ConfigHash && e.Status.Unclean == "":
 		g.Detail = fmt.Sprintf("a full reconcile (run %d) was clean after the last unclean exit", r.Run)
 	default:
 		g.Verdict = NoData

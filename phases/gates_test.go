@@ -130,6 +130,9 @@ func TestGateVerdicts(t *testing.T) {
 		{"a run after it under another configuration", dualRead, toCutover, func(e *Snapshot) { e.Status.Dirty, e.FullReconcile.ConfigHash = noon.Add(-3*time.Hour), "c0" }, "no-lost-queue", NoData, ""},
 		{"a run after it in one direction", dualRead, toCutover, func(e *Snapshot) { e.Status.Dirty, e.FullReconcile.TwoWay = noon.Add(-3*time.Hour), false }, "no-lost-queue", NoData, ""},
 		{"no run after it", dualRead, toCutover, func(e *Snapshot) { e.Status.Dirty, e.FullReconcile = noon.Add(-3*time.Hour), nil }, "no-lost-queue", NoData, ""},
+		{"a run behind the fence after it", dualRead, toCutover, func(e *Snapshot) { e.Status.Dirty, e.Status.Unclean = noon.Add(-3*time.Hour), "lost" }, "no-lost-queue", NoData, "lost"},
+		{"a target that lost writes of retain", Route{Phase: Retain}, Route{Phase: Complete}, func(e *Snapshot) { e.Status.Dirty, e.Status.Unclean = noon.Add(-3*time.Hour), "lost" }, "no-lost-queue", NoData, "no reconcile shows"},
+		{"an unclean exit before retain", Route{Phase: Retain}, Route{Phase: Complete}, func(e *Snapshot) { e.Status.Dirty = noon.Add(-3 * time.Hour) }, "no-lost-queue", Pass, "run 3"},
 		{"a sample after it", dualRead, toCutover, func(e *Snapshot) { e.Status.Dirty, e.Reconcile.Began = noon.Add(-90*time.Minute), noon }, "no-lost-queue", NoData, ""},
 
 		{"paused", dualRead, toCutover, func(e *Snapshot) { e.Status.Paused = "Black Friday" }, "not-paused", Fail, "Black Friday"},

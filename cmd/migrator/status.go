@@ -191,7 +191,11 @@ func (c *cli) printStatus(shown migrationStatus) {
 		c.printf("  reconcile  run %d (%s) %s: %s checked, %s\n", r.Run, kind, humanize.Ago(now, r.Finished), humanize.Count(r.Checked), humanize.Counted(r.Differences, "difference"))
 	}
 	if !st.Dirty.IsZero() {
-		c.printf("  unclean    %s; writes may have been applied until %s: a full reconcile counts if it begins after that\n", cmp.Or(st.Unclean, "an instance ended without leaving, or journaled keys are unknown"), st.Dirty.UTC().Format(time.RFC3339))
+		counts := "a full reconcile counts if it begins after that"
+		if st.Unclean != "" && st.Route.Phase.Fenced() {
+			counts = "no reconcile counts until legacy takes writes again"
+		}
+		c.printf("  unclean    %s; writes may have been applied until %s: %s\n", cmp.Or(st.Unclean, "an instance ended without leaving, or journaled keys are unknown"), st.Dirty.UTC().Format(time.RFC3339), counts)
 	}
 	for _, column := range st.Columns {
 		style := yellow

@@ -101,7 +101,8 @@ func (s *shadow) Scan(value any) error {
 // StatusSQL reads the status of migrations.
 //
 // [unclean-mark]: the newest mark of a lease (lost_at). [loss-unclean]: a reported epoch and a
-// reclaim count as marks. [store-unclean]: so does a store that has lost data (unclean_at).
+// reclaim count as marks. [store-unclean]: so does a store that has lost data (unclean_at), which no run behind the fence
+// disproves: legacy has nothing of the writes since then.
 // [state-server]: so does a server of this database that is not the one that was noted: as of now,
 // so that no run is later. [loss-held]: an epoch above the present one was only reported, and makes
 // the state loss. [reclaim-leases]: its leases are over one lease time after the first report.
@@ -134,7 +135,9 @@ LEFT JOIN migrator.parts p ON p.migration = m.name
 LEFT JOIN migrator.returns r ON r.migration = m.name
 LEFT JOIN LATERAL (SELECT max(c.began_at) AS began_at FROM migrator.reconcile_runs c
                    WHERE c.migration = m.name AND c.status = 'done' AND c.whole AND c.two_way AND c.differences = 0
-                     AND c.repaired + c.journalled = 0 AND c.unsettled = 0) clean ON true
+                     AND c.repaired + c.journalled = 0 AND c.unsettled = 0
+                     AND NOT EXISTS (SELECT FROM migrator.epochs e WHERE e.migration = c.migration AND e.epoch = c.epoch
+                                     AND e.phase IN ('fenced', 'lifting', 'returning', 'retain'))) clean ON true
 LEFT JOIN LATERAL (SELECT witness, phase, percent, epoch, min(witnessed_at) OVER () AS first_at FROM migrator.epochs
                    WHERE migration = m.name AND epoch > m.epoch ORDER BY epoch DESC LIMIT 1) f ON true
 LEFT JOIN LATERAL (SELECT cause, reason, actor FROM migrator.history

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/test/statetest"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
+	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/store"
 )
 
@@ -427,6 +429,66 @@ func TestReturnAfterTheTargetLostNewRecords(t *testing.T) {
 	}
 	if got := w.inLegacy(1); got != "item 1" {
 		t.Errorf("legacy has %q", got)
+	}
+}
+
+// TestARunBehindTheFenceDisprovesNoLoss: the target goes back to before the first write of retain. Both stores
+// agree then, and legacy has nothing of what was lost: a clean run behind the fence must not make the migration clean, nor
+// the return lossless, nor open complete. Only a decider's override with a reason passes into complete.
+func TestARunBehindTheFenceDisprovesNoLoss(t *testing.T) {
+	t.Parallel()
+	w, server := newWorldOnRedis(t)
+	l := w.leader()
+	a := w.application(setup{marked: true})
+	w.upto(phases.Retain)
+	earlier := dumped(t, server)
+	const changed = 3
+	for id := range int64(changed) {
+		a.mustWrite(id+1, "written in retain")
+	}
+	for range 2 {
+		w.check(l.look())
+	}
+	commands := [][]any{{"FLUSHALL"}}
+	for key, value := range earlier {
+		commands = append(commands, []any{"RESTORE", key, "0", value})
+	}
+	redisDo(t, server, append(commands, []any{"PING"})...)
+	l.finds("is at beat")
+	claimed, err := l.job.Claim(w.ctx)
+	if err != nil || !claimed {
+		t.Fatalf("claim: %v, %v", claimed, err)
+	}
+	w.pass(time.Duration(w.m.Writing.NotAfter))
+	run, _, err := l.job.Reconcile(w.ctx, app.Reconcile{RunOptions: reconcile.RunOptions{Full: true, TwoWay: true}})
+	w.check(err)
+	if run.Differences+run.Unsettled != 0 {
+		t.Fatalf("%+v: this test shows nothing", run)
+	}
+	st := w.status()
+	if r := phases.ClassOf(st); r.Class != phases.Unknown || st.Unclean == "" || !st.TargetDoubted {
+		t.Errorf("a rollback is %s, unclean: %q, doubted: %v", r, st.Unclean, st.TargetDoubted)
+	}
+	forward := control.Advance{Reason: "test", DryRun: true}
+	var closed *control.GatesClosedError
+	if _, err := w.controller().Advance(w.ctx, forward); !errors.As(err, &closed) || !strings.Contains(err.Error(), "no-lost-queue") {
+		t.Errorf("the advance: %v", err)
+	}
+	forward.Overrides = map[string]string{"no-lost-queue": "the three orders were entered again"}
+	if step, err := w.controller().Advance(w.ctx, forward); err != nil || step.To.Phase != phases.Complete {
+		t.Errorf("overridden: %s, %v", step.To, err)
+	}
+	var missing *control.MissingError
+	if _, err := w.controller().Rollback(w.ctx, control.Rollback{Reason: "test"}); !errors.As(err, &missing) || missing.Unproven != changed {
+		t.Fatal(err)
+	}
+	_, err = w.controller().Rollback(w.ctx, control.Rollback{Reason: "test", AcceptMissing: changed})
+	w.check(err)
+	w.pass(time.Duration(w.m.Writing.NotAfter))
+	_, _, err = l.job.Reconcile(w.ctx, app.Reconcile{RunOptions: reconcile.RunOptions{Full: true, TwoWay: true}})
+	w.check(err)
+	if st := w.status(); st.Route.Phase != phases.DualRead || st.Unclean != "" || st.TargetDoubted {
+		t.Errorf("after the return and a clean run: %s, unclean: %q, doubted: %v", st.Route, st.Unclean, st.TargetDoubted)
 	}
 }
 
