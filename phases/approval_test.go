@@ -20,6 +20,16 @@ func TestTwoPeopleForComplete(t *testing.T) {
 	if g := approved(DefaultSettings(), "ann"); g.Open() || !g.Interlock || !strings.Contains(g.Detail, "two people") {
 		t.Errorf("ann alone: %+v", g)
 	}
+	e := ready(at)
+	e.Actor, e.Approvals = "ann", []Approval{
+		{Actor: "ann", To: Complete, Epoch: 7, ConfigHash: "c1", Expires: noon.Add(-1)},
+		{Actor: "bob", To: Complete, Epoch: 7, ConfigHash: "c1", Expires: noon},
+		{Actor: "ann", To: Complete, Epoch: 7, ConfigHash: "c1", Expires: noon.Add(1)},
+	}
+	gates := Gates(to, DefaultSettings(), e)
+	if g := gates[len(gates)-1]; g.Open() || g.Detail != "two people must agree, and the approval of complete by ann does not count for a step that ann takes; the approval of complete by bob expired "+when(noon) {
+		t.Errorf("bob's has expired: %+v", g)
+	}
 	g := approved(DefaultSettings(), "ann")
 	if g.Overridden = "in a hurry"; g.Open() {
 		t.Error("ann alone, by an override")

@@ -2,7 +2,9 @@ package phases
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/hint"
@@ -259,15 +261,31 @@ func gateApproval(to Phase, two bool, e Snapshot) GateResult {
 		Gate: "approved", Interlock: two, Verdict: NoData, Detail: "no approval of " + string(to) + " in this epoch",
 		Hint: hint.Hint{Do: hint.Approve, Of: []string{string(to)}},
 	}
+	own := false
+	expired := map[string]time.Time{} // by who approved
 	for _, a := range e.Approvals {
 		switch {
-		case a.To != to || a.Epoch != e.Status.Route.Epoch || a.ConfigHash != e.Status.ConfigHash || !e.Now.Before(a.Expires):
+		case a.To != to || a.Epoch != e.Status.Route.Epoch || a.ConfigHash != e.Status.ConfigHash:
+		case !e.Now.Before(a.Expires):
+			expired[a.Actor] = a.Expires
 		case !two || a.Actor != e.Actor:
 			g.Verdict, g.Detail, g.Hint = Pass, "approved by "+a.Actor, hint.Hint{}
-		case g.Verdict != Pass:
-			g.Detail = fmt.Sprintf("%s, who advances, is the only approver of %s: two people must agree", a.Actor, to)
-			g.Hint = hint.Hint{Do: hint.Advance, Text: "as another person"}
+			return g
+		default:
+			own = true
 		}
+	}
+	var void []string
+	if own {
+		delete(expired, e.Actor)
+		void = append(void, fmt.Sprintf("two people must agree, and the approval of %s by %s does not count for a step that %[2]s takes", to, e.Actor))
+		g.Hint = hint.Hint{Do: hint.Advance, Text: "as another person"}
+	}
+	for _, actor := range slices.Sorted(maps.Keys(expired)) {
+		void = append(void, fmt.Sprintf("the approval of %s by %s expired %s", to, actor, when(expired[actor])))
+	}
+	if len(void) > 0 {
+		g.Detail = strings.Join(void, "; ")
 	}
 	return g
 }

@@ -209,7 +209,7 @@ func TestGateVerdicts(t *testing.T) {
 		{"approved another phase", dualRead, toCutover, func(e *Snapshot) { e.Approvals = e.Approvals[4:] }, "approved", NoData, ""},
 		{"approved in an earlier epoch", dualRead, toCutover, func(e *Snapshot) { e.Approvals[3].Epoch = 6 }, "approved", NoData, ""},
 		{"approved another configuration", dualRead, toCutover, func(e *Snapshot) { e.Approvals[3].ConfigHash = "c0" }, "approved", NoData, ""},
-		{"approved until now", dualRead, toCutover, func(e *Snapshot) { e.Approvals[3].Expires = noon }, "approved", NoData, ""},
+		{"approved until now", dualRead, toCutover, func(e *Snapshot) { e.Approvals[3].Expires = noon }, "approved", NoData, "the approval of cutover by ann expired at "},
 		{"approved", dualRead, toCutover, nil, "approved", Pass, "approved by ann"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -183,7 +183,7 @@ type Snapshot struct {
 	// FailedReconcile is the newest finished run that found differences, of either
 	// kind: a clean sample after it does not hide it.
 	FailedReconcile *ReconcileResult    `json:"failed_reconcile,omitempty"`
-	Approvals       []Approval          `json:"approvals,omitempty"` // not yet expired
+	Approvals       []Approval          `json:"approvals,omitempty"` // not yet expired, or of this epoch
 	Drill           *DrillResult        `json:"drill,omitempty"`
 	Fault           *InjectedFault      `json:"fault,omitempty"`   // in force now
 	Runbook         *VerificationResult `json:"runbook,omitempty"` // the newest verification, passed or not

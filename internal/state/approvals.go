@@ -56,9 +56,10 @@ func decides(ctx context.Context, q statedb.Querier, migration string) (user str
 	return user, is, err
 }
 
+// approvals returns those that are valid, and the expired ones of the present epoch and configuration.
 func approvals(ctx context.Context, q statedb.Querier, st phases.Status, now time.Time) ([]phases.Approval, error) {
 	rows, err := q.Query(ctx, `SELECT actor, to_phase, epoch, config_hash, expires_at, reason FROM migrator.approvals
-		WHERE migration = $1 AND expires_at > $2 ORDER BY id`, st.Migration, now)
+		WHERE migration = $1 AND (expires_at > $2 OR epoch = $3 AND config_hash = $4) ORDER BY id`, st.Migration, now, st.Route.Epoch, st.ConfigHash)
 	if err != nil {
 		return nil, err
 	}

@@ -129,26 +129,28 @@ func TestTwoPeopleTakeAStepThatNeedsTwo(t *testing.T) {
 	walk(t, o.Store, nil, shadowWrite, dualRead, cutover, grace)
 	complete := phases.Route{Phase: phases.Complete}
 
-	o.refused("no approval", o.step(o.asAnn, fencedRoute, ""), "retain needs two people")
+	o.refused("no approval", o.step(o.asAnn, fencedRoute, ""), "retain needs two people", "there is no approval of retain")
 	if h, _ := hint.Of(o.step(o.asAnn, fencedRoute, "")); h.Do != hint.Approve {
 		t.Errorf("no approval: hint %v", h)
 	}
 	o.approve(o.asAnn, phases.Retain)
-	o.refused("ann approves and advances", o.step(o.asAnn, fencedRoute, ""), "only "+o.ann)
+	o.refused("ann approves and advances", o.step(o.asAnn, fencedRoute, ""),
+		"the approval of retain by "+o.ann+" does not count for a step that "+o.ann+" takes")
 	must(t, o.step(o.asBob, fencedRoute, ""))
 	must(t, o.step(o.asAnn, retain, "")) // the second half, which any operator may complete
 
 	o.refused("with the words of another phase", o.step(o.asBob, complete, ""), "complete needs two people")
 	o.approve(o.asBob, phases.Complete)
 	o.refused("by an override", o.step(o.asBob, complete, "I am in a hurry"), "two people")
-	for what, change := range map[string]string{
-		"expired":              `expires_at = clock_timestamp()`,
-		"of an earlier epoch":  `epoch = epoch - 1`,
-		"of other description": `config_hash = 'h1'`,
+	none := "there is no approval of complete"
+	for what, c := range map[string]struct{ change, want string }{
+		"expired":              {`expires_at = '2026-01-02 03:04:05Z'`, "the approval of complete by " + o.bob + " expired at 2026-01-02T03:04:05Z"},
+		"of an earlier epoch":  {`epoch = epoch - 1`, none},
+		"of other description": {`config_hash = 'h1'`, none},
 	} {
 		exec(t, o.Store, `ALTER TABLE migrator.approvals DISABLE TRIGGER append_only;
-			CREATE TABLE saved AS SELECT * FROM migrator.approvals; UPDATE migrator.approvals SET `+change)
-		o.refused("an approval "+what, o.step(o.asAnn, complete, ""), "two people")
+			CREATE TABLE saved AS SELECT * FROM migrator.approvals; UPDATE migrator.approvals SET `+c.change)
+		o.refused("an approval "+what, o.step(o.asAnn, complete, ""), "two people", c.want)
 		exec(t, o.Store, `UPDATE migrator.approvals a SET expires_at = s.expires_at, epoch = s.epoch, config_hash = s.config_hash FROM saved s WHERE s.id = a.id; DROP TABLE saved`)
 	}
 	_, err := o.asBob.Pool().Exec(t.Context(), `SELECT migrator.transition('products', 7, 'complete', 0, 'advance', '', '{}', '', 0, 0, 0, 0, false, false)`)
@@ -168,7 +170,7 @@ func TestOnePersonIsEnoughWhereTheMigrationFileAllowsIt(t *testing.T) {
 		o := newOffice(t, approval)
 		walk(t, o.Store, nil, shadowWrite, dualRead, cutover, grace, fencedRoute, retain)
 		if strings.Contains(approval, "for") {
-			o.refused("no approval", o.step(o.asAnn, phases.Route{Phase: phases.Complete}, ""), "needs an approval")
+			o.refused("no approval", o.step(o.asAnn, phases.Route{Phase: phases.Complete}, ""), "complete needs an approval: ", "there is no approval of complete")
 			o.approve(o.asAnn, phases.Complete)
 		}
 		must(t, o.step(o.asAnn, phases.Route{Phase: phases.Complete}, ""))

@@ -258,7 +258,7 @@ func TestTwoPeopleEndTheRuleOfTwo(t *testing.T) {
 	}
 	_, err = people[0].Approve(ctx, testMigration, phases.Complete, "", time.Hour, "mine")
 	must(t, err)
-	if err := alone(); err == nil || !strings.Contains(err.Error(), "so does ending that") {
+	if err := alone(); err == nil || !strings.Contains(err.Error(), "so does ending that") || !strings.Contains(err.Error(), "the approval of complete by ") {
 		t.Errorf("with an approval of one's own: %v", err)
 	}
 	_, err = people[1].Approve(ctx, testMigration, phases.Complete, "", time.Hour, "agreed")
@@ -286,7 +286,7 @@ func TestAReclaimPassesNoRuleOfTwo(t *testing.T) {
 		t.Errorf("by one decider: %v", err)
 	}
 	o.approve(o.asAnn, phases.Grace)
-	if err := reclaim(o.asAnn); err == nil || !strings.Contains(err.Error(), "needs two people") {
+	if err := reclaim(o.asAnn); err == nil || !strings.Contains(err.Error(), "needs two people: in this epoch, under this configuration, the approval of grace by "+o.ann+" does not count") {
 		t.Errorf("with an approval of one's own: %v", err)
 	}
 	o.approve(o.asBob, phases.Grace)

@@ -174,7 +174,11 @@ func TestApproveNeedsTheRole(t *testing.T) {
 		t.Error("a passing phase was approved")
 	}
 	exec(t, s, `ALTER TABLE migrator.approvals DISABLE TRIGGER append_only; UPDATE migrator.approvals SET expires_at = now()`)
+	if e, err = s.Snapshot(t.Context(), testMigration); err != nil || len(e.Approvals) != 1 || e.Approvals[0].Expires.After(e.Now) {
+		t.Errorf("expired in this epoch: %+v, %v", e.Approvals, err)
+	}
+	exec(t, s, `UPDATE migrator.approvals SET epoch = 0`)
 	if e, err = s.Snapshot(t.Context(), testMigration); err != nil || len(e.Approvals) != 0 {
-		t.Errorf("after they expired: %+v, %v", e.Approvals, err)
+		t.Errorf("expired in an earlier epoch: %+v, %v", e.Approvals, err)
 	}
 }

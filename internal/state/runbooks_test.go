@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/runbooks"
 	"github.com/stranglerfig/migrator/internal/statedb"
@@ -47,6 +49,10 @@ func TestOnlyDecisionMakersApproveARunbooksStep(t *testing.T) {
 		if _, err := runbooks.New(as.Pool(), testMigration).Decide(t.Context(), run.ID, "go", runbook.Done, "yes"); !errors.As(err, &people) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	_, err := runbooks.New(o.asAnn.Pool(), testMigration).Decide(t.Context(), run.ID, "go", runbook.Done, "yes")
+	if h, _ := hint.Of(err); !strings.Contains(err.Error(), "step go needs two people: "+o.ann+" began the run") || h.Do != "" || h.Text != "migrator runbook approve, as another person" {
+		t.Errorf("%v, hint %+v", err, h)
 	}
 	if _, err := runbooks.New(o.asMa.Pool(), testMigration).Decide(t.Context(), run.ID, "go", runbook.Failed, "no"); !errors.As(err, &people) {
 		t.Errorf("rejected by a user who is no member: %v", err)

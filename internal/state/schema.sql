@@ -848,6 +848,20 @@ BEGIN
     PERFORM migrator.note_entry(of_migration, 'approve', why, jsonb_build_object('to', new_phase, 'role', as_role, 'expires', approve.expires_at));
 END $function$;
 
+CREATE OR REPLACE FUNCTION migrator.approvers(of_migration text, of_phase text, at_epoch bigint, of_config_hash text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT 'in this epoch, under this configuration, ' || coalesce(string_agg('the approval of ' || of_phase || ' by ' || actor || CASE
+            WHEN until <= clock_timestamp() THEN ' expired at ' || to_char(until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+            WHEN actor = migrator.person() THEN ' does not count for a step that ' || actor || ' takes'
+            ELSE ' is valid' END, ', ' ORDER BY until DESC, actor), 'there is no approval of ' || of_phase)
+        FROM (SELECT a.actor, max(a.expires_at) AS until FROM migrator.approvals a
+              WHERE a.migration = of_migration AND a.to_phase::text = of_phase AND a.epoch = at_epoch AND a.config_hash = of_config_hash GROUP BY a.actor) given
+$function$;
+
 CREATE OR REPLACE FUNCTION migrator.bearer()
  RETURNS migrator.tokens
  LANGUAGE plpgsql
@@ -1105,8 +1119,8 @@ BEGIN
         IF (approval -> 'two_people') ?| passed AND NOT EXISTS (SELECT FROM migrator.approvals a
                WHERE a.migration = NEW.migration AND a.to_phase = 'grace' AND a.epoch = NEW.from_epoch
                  AND a.config_hash = NEW.config_hash AND a.expires_at > clock_timestamp() AND a.actor <> migrator.person()) THEN
-            RAISE EXCEPTION 'a reclaim past % needs two people: only % has approved grace in this epoch; try: migrator phase approve --to grace, as another person',
-                array_to_string(passed, ', '), migrator.person() USING ERRCODE = 'MG011';
+            RAISE EXCEPTION 'a reclaim past % needs two people: %; try: migrator phase approve --to grace, as another person',
+                array_to_string(passed, ', '), migrator.approvers(NEW.migration, 'grace', NEW.from_epoch, NEW.config_hash) USING ERRCODE = 'MG011';
         END IF;
         RETURN NEW;
     END IF;
@@ -1137,10 +1151,11 @@ BEGIN
                  AND a.config_hash = NEW.config_hash AND a.expires_at > clock_timestamp() AND (NOT two OR a.actor <> migrator.person())) THEN
         RETURN NEW;
     ELSIF two THEN
-        RAISE EXCEPTION '% needs two people: only % has approved it in this epoch, under this configuration; try: migrator phase approve, as another person',
-            into_phase, migrator.person() USING ERRCODE = 'MG011';
+        RAISE EXCEPTION '% needs two people: %; try: migrator phase approve, as another person',
+            into_phase, migrator.approvers(NEW.migration, into_phase, NEW.from_epoch, NEW.config_hash) USING ERRCODE = 'MG011';
     END IF;
-    RAISE EXCEPTION '% needs an approval in this epoch, under this configuration; try: migrator phase approve', into_phase USING ERRCODE = 'MG010';
+    RAISE EXCEPTION '% needs an approval: %; try: migrator phase approve',
+        into_phase, migrator.approvers(NEW.migration, into_phase, NEW.from_epoch, NEW.config_hash) USING ERRCODE = 'MG010';
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.clear_journal(of_migration text, keys bytea[], had_changes bigint[], since timestamp with time zone[])
@@ -2550,8 +2565,8 @@ BEGIN
         CONTINUE WHEN coalesce((after -> 'two_people') ? p AND (after -> 'for') ? p, false);
         IF NOT EXISTS (SELECT FROM migrator.approvals a WHERE a.migration = m.name AND a.to_phase = p AND a.epoch = m.epoch
                        AND a.config_hash = m.config_hash AND a.expires_at > clock_timestamp() AND a.actor <> migrator.person()) THEN
-            RAISE EXCEPTION '% needs two people, and so does ending that: only % has approved % in this epoch; try: migrator phase approve, as another person, or change it in legacy',
-                p, migrator.person(), p USING ERRCODE = 'MG011';
+            RAISE EXCEPTION '% needs two people, and so does ending that: %; try: migrator phase approve, as another person, or change it in legacy',
+                p, migrator.approvers(m.name, p, m.epoch, m.config_hash) USING ERRCODE = 'MG011';
         END IF;
     END LOOP;
 END $function$;
@@ -3000,7 +3015,7 @@ BEGIN
         PERFORM migrator.require_member(migrator.decider(of_run.migration), 'approve');
         PERFORM migrator.require_member(coalesce(NEW.intent ->> 'role', ''), 'approve');
         IF coalesce((NEW.intent ->> 'two_people')::boolean, false) AND NEW.outcome = 'done' AND of_run.actor = migrator.person() THEN
-            RAISE EXCEPTION 'step % needs two people: % began the run; connect to the state database as somebody else', NEW.step, migrator.person() USING ERRCODE = 'MG011';
+            RAISE EXCEPTION 'step % needs two people: % began the run; try: migrator runbook approve, as another person', NEW.step, migrator.person() USING ERRCODE = 'MG010';
         END IF;
     END IF;
     RETURN NEW;

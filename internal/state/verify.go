@@ -111,9 +111,9 @@ func (r *rules) check(e Entry) string {
 		return a.To == into && a.Epoch == e.From.Epoch && a.ConfigHash == e.ConfigHash && !a.at.After(e.At) && a.Expires.After(e.At) && (!two || a.Actor != e.Actor)
 	}) {
 		if two {
-			return fmt.Sprintf("%s needed two people, and only %s had approved it", into, e.Actor)
+			return fmt.Sprintf("%s needed two people, and no approval of it by another person than %s was valid", into, e.Actor)
 		}
-		return fmt.Sprintf("%s needed an approval, and there was none", into)
+		return fmt.Sprintf("%s needed an approval, and none was valid", into)
 	}
 	return ""
 }

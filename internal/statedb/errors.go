@@ -154,8 +154,8 @@ func Refusal(err error, codes ...string) *NotAllowedError {
 
 // SQLSTATEs of the schema's own.
 const (
-	codeNoMember  = "MG010"
-	codeTwoPeople = "MG011"
+	codeNoMember  = "MG010" // or a step of a runbook: its text has the remedy
+	codeTwoPeople = "MG011" // for a phase
 
 	codeOtherMoves = "MG013" // an instance moves something else than what is applied
 )
