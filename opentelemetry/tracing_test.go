@@ -329,7 +329,7 @@ func TestARollbackIsLinkedToItsEvidence(t *testing.T) {
 func TestARollbackOfAWriteIsLinkedToIt(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, phases.Route{Phase: phases.Grace, Epoch: 3})
-	s.target.set(func() { s.target.refuses = fmt.Errorf("key %q: no", secretKey) })
+	s.target.set(func() { s.target.refuses = fmt.Errorf("key %q: not %q", secretKey, secretName) })
 	s.put()
 	s.stop()
 	got := s.flush()

@@ -5,8 +5,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -26,7 +26,86 @@ import (
 const (
 	canary    = "CANARYVALUE" // in each value of a record but the key
 	canaryKey = "CANARYKEY"   // in each key
+
+	canaryPatience = 10 * time.Second
 )
+
+// canaries looks for them in what leaves the stores.
+type canaries struct {
+	*operator
+	t       *testing.T
+	printed int
+}
+
+// check looks at a text, which may have keys.
+func (c *canaries) check(where, text string, keys bool) {
+	c.t.Helper()
+	c.printed += len(text)
+	if at := strings.Index(text, canary); at >= 0 {
+		c.t.Errorf("%s has a value: %q", where, text[max(0, at-200):min(len(text), at+100)])
+	}
+	if at := strings.Index(text, canaryKey); at >= 0 && !keys {
+		c.t.Errorf("%s has a key: %q", where, text[max(0, at-200):min(len(text), at+100)])
+	}
+}
+
+// try looks at what commands print, as text and as JSON.
+func (c *canaries) try(lines ...string) {
+	c.t.Helper()
+	for _, line := range lines {
+		words := strings.Fields(line)
+		for _, form := range []string{"text", "json"} {
+			if form == "json" && words[0] == "phase" && !slices.Contains(words, "--rehearse") {
+				continue // it would be done twice
+			}
+			c.once(form, words...)
+		}
+	}
+}
+
+// once returns what a command prints.
+func (c *canaries) once(form string, words ...string) string {
+	c.t.Helper()
+	// Findings and refused rows are named by their keys.
+	keys := words[0] == "reconcile" || words[0] == "backfill" || words[0] == "phase"
+	var out testenv.Buffer
+	cmd := c.Command(append([]string{"--log-level", "debug", "-o", form}, words...)...)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := testenv.Start(cmd); err != nil {
+		c.t.Fatal(err)
+	}
+	// A run that tries until the target takes the write is ended; what it has printed counts.
+	stop := time.AfterFunc(canaryPatience, func() { _ = cmd.Process.Signal(syscall.SIGINT) })
+	_ = cmd.Wait()
+	stop.Stop()
+	c.check(strings.Join(words, " "), out.String(), keys)
+	return out.String()
+}
+
+// hooked is an address for webhooks, and what was sent to it.
+func hooked(t *testing.T) (url string, sent func() string) {
+	var hooks testenv.Buffer
+	hook := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(&hooks, r.Body)
+	}))
+	t.Cleanup(hook.Close)
+	return hook.URL, hooks.String
+}
+
+// debugged has the daemon log at debug too.
+func (o *operator) debugged() {
+	o.T.Helper()
+	o.Write("settings.yaml", "file: "+o.Path("migration.yaml")+"\nstate_url: "+o.State+"\nlog_level: debug\n")
+}
+
+// answers looks at the daemon's pages.
+func (c *canaries) answers(d *daemonProcess) {
+	c.t.Helper()
+	for _, path := range []string{"/metrics", "/status", "/healthz"} {
+		_, body := d.get(path)
+		c.check(path, body, false)
+	}
+}
 
 // TestTortureNoValueLeavesTheStores: a whole migration, with stores whose own triggers quote values where
 // they refuse a write, with differences, repairs, a journal, rollbacks, webhooks, and every log at
@@ -35,15 +114,7 @@ const (
 func TestTortureNoValueLeavesTheStores(t *testing.T) {
 	t.Parallel()
 	onlyLong(t)
-	var mu sync.Mutex
-	var hooks strings.Builder
-	hook := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		mu.Lock()
-		defer mu.Unlock()
-		hooks.Write(body)
-	}))
-	t.Cleanup(hook.Close)
+	url, sent := hooked(t)
 	o := newOperator(t, "people", "", "", "")
 	o.Target = testenv.PostgresURL(t)
 	o.Write("target.url", o.Target)
@@ -51,7 +122,7 @@ func TestTortureNoValueLeavesTheStores(t *testing.T) {
 	o.Write("migration.yaml", `name: people
 legacy: {store: postgres, url_file: legacy.url, table: people}
 target: {store: postgres, url_file: target.url, table: people}
-webhooks: [{url: "`+hook.URL+`", secret_file: secret}]
+webhooks: [{url: "`+url+`", secret_file: secret}]
 `+clitest.Staged)
 	table := `CREATE TABLE people (id text PRIMARY KEY, email text, doc jsonb);
 		CREATE FUNCTION bad() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -61,40 +132,9 @@ webhooks: [{url: "`+hook.URL+`", secret_file: secret}]
 		CREATE TRIGGER bad BEFORE UPDATE ON people FOR EACH ROW EXECUTE FUNCTION bad()`, canaryKey, canary))
 	o.SQL(o.Target, table+`CREATE TRIGGER bad BEFORE INSERT OR UPDATE ON people FOR EACH ROW EXECUTE FUNCTION bad()`)
 
-	printed := 0
-	check := func(where, text string, keys bool) {
-		t.Helper()
-		printed += len(text)
-		if at := strings.Index(text, canary); at >= 0 {
-			t.Errorf("%s has a value: %q", where, text[max(0, at-200):min(len(text), at+100)])
-		}
-		if at := strings.Index(text, canaryKey); at >= 0 && !keys {
-			t.Errorf("%s has a key: %q", where, text[max(0, at-200):min(len(text), at+100)])
-		}
-	}
-	try := func(lines ...string) {
-		t.Helper()
-		for _, line := range lines {
-			words := strings.Fields(line)
-			keys := words[0] == "reconcile" || words[0] == "backfill" || words[0] == "rollback" || words[0] == "phase" // findings and refused rows are named by their keys
-			for _, form := range []string{"text", "json"} {
-				if form == "json" && words[0] == "phase" {
-					continue // it would be done twice
-				}
-				var out testenv.Buffer
-				cmd := o.Command(append([]string{"--log-level", "debug", "-o", form}, words...)...)
-				cmd.Stdout, cmd.Stderr = &out, &out
-				if err := testenv.Start(cmd); err != nil {
-					t.Fatal(err)
-				}
-				// A run that tries until the target takes the write is ended; what it has printed counts.
-				stop := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Signal(syscall.SIGINT) })
-				_ = cmd.Wait()
-				stop.Stop()
-				check(line, out.String(), keys)
-			}
-		}
-	}
+	o.debugged()
+	c := &canaries{operator: o, t: t}
+	check, try := c.check, c.try
 	try("plan", "doctor")
 	o.Does("init", "apply", "phase advance")
 	d := o.serve(t)
@@ -162,15 +202,7 @@ webhooks: [{url: "`+hook.URL+`", secret_file: secret}]
 		t.Fatal(err)
 	}
 	try("status", "phase history", "history verify", "fleet list", "gate list", "gate explain mismatches", "config show", "drill list", "runbook list", "phase rollback --yes --to legacy --reason x")
-	for _, path := range []string{"/metrics", "/status", "/healthz"} {
-		answer, err := http.Get(d.url + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, _ := io.ReadAll(answer.Body)
-		_ = answer.Body.Close()
-		check(path, string(body), false)
-	}
+	c.answers(d)
 	if err := fleet.Leave(t.Context(), grant.Lease); err != nil {
 		t.Fatal(err)
 	}
@@ -179,11 +211,9 @@ webhooks: [{url: "`+hook.URL+`", secret_file: secret}]
 	o.dumpState(check)
 	try("forget people --yes")
 	o.dumpState(check)
-	mu.Lock()
-	check("the webhooks", hooks.String(), false)
-	mu.Unlock()
-	if printed < 50_000 {
-		t.Errorf("%d bytes were looked at: too few", printed)
+	check("the webhooks", sent(), false)
+	if c.printed < 50_000 {
+		t.Errorf("%d bytes were looked at: too few", c.printed)
 	}
 }
 

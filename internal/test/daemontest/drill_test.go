@@ -40,11 +40,18 @@ type staged struct {
 
 func newStaged(t *testing.T, rest string, serve ...string) *staged {
 	t.Helper()
+	return newSeeded(t, "", rest, serve...)
+}
+
+// newSeeded changes legacy before the migration begins.
+func newSeeded(t *testing.T, change, rest string, serve ...string) *staged {
+	t.Helper()
 	loadOne(t)
 	s := &staged{newOperator(t, "products", "  table: products\n", "  key: product:{id}\n", clitest.Staged+rest), t, ""}
 	if out, err := s.command("storefront", "seed", "--products", "300").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+	s.SQL(s.Legacy, change)
 	s.Does("init", "apply", "phase advance", "backfill run", "phase advance", "reconcile run --full", "phase advance")
 	s.shop(serve...)
 	return s
