@@ -1515,7 +1515,7 @@ LANGUAGE sql IMMUTABLE`,
 		file: "internal/state/unclean.go",
 		old:  "SELECT migrator.mark_unclean($1, $2)",
 		new:  "SELECT $1::text, $2::text",
-		pkg:  "internal/test/cases", run: "^TestTargetIsRestarted$",
+		pkg:  "internal/control", run: "^TestALostFenceIsRaisedAgain$",
 	},
 	{
 		rule: "store-unclean", what: "a run behind the fence ends the mark",
