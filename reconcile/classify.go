@@ -44,9 +44,9 @@ func (r *rules) difference(s snapshot) *Finding {
 	f := &Finding{Key: s.row.Key, Version: e.Version, Detail: e.Detail}
 	switch {
 	case e.Presence == store.Unowned:
-		f.Class = ForeignClass
+		f.Class, f.Detail = ForeignClass, withoutRow(s)
 	case e.Presence == store.WrongType:
-		f.Class = Type
+		f.Class, f.Detail = Type, withoutRow(s)
 	case e.Presence == store.Damaged:
 		f.Class = Encoding
 	case e.Presence != store.Live:
@@ -59,6 +59,18 @@ func (r *rules) difference(s snapshot) *Finding {
 		r.describeFields(f, s.row.Record, e)
 	}
 	return f
+}
+
+// withoutRow is the entry's detail, with whether legacy lacks the record: then no repair replaces the value.
+func withoutRow(s snapshot) string {
+	detail := s.entry.Detail
+	if s.row.Found || s.row.Equal != "" {
+		return detail
+	}
+	if detail != "" {
+		detail += "; "
+	}
+	return detail + "legacy has no such record"
 }
 
 func (r *rules) describeFields(f *Finding, legacy record.Record, e store.Entry) {

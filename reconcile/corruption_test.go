@@ -26,6 +26,7 @@ type corruption struct {
 	class   reconcile.Class
 	prepare string
 	expires bool // only where records expire
+	stays   bool // no repair removes it
 	do      func(c *corrupter, id int)
 }
 
@@ -50,7 +51,7 @@ var corruptions = []corruption{
 		c.redis("RPUSH", c.name(id), "a", "list")
 	}},
 	{kind: "version removed", class: reconcile.ForeignClass, do: func(c *corrupter, id int) { c.redis("HDEL", c.name(id), "_v") }},
-	{kind: "another owner's", class: reconcile.ForeignClass, do: func(c *corrupter, id int) {
+	{kind: "another owner's", class: reconcile.ForeignClass, stays: true, do: func(c *corrupter, id int) {
 		c.redis("HSET", c.beside(id), "name", "unowned")
 	}},
 	{kind: "ours, and too many", class: reconcile.Extra, do: func(c *corrupter, id int) {
@@ -214,8 +215,8 @@ func withCorruptions(t *testing.T, rows, n int, expires bool, by func(*testing.T
 		switch {
 		case ok && f.Class != truth.class:
 			t.Errorf("%s is called %s, want %s: %+v", truth.kind, f.Class, truth.class, f)
-		case ok && !f.Repaired:
-			t.Errorf("%s is not repaired: %+v", truth.kind, f)
+		case ok && f.Repaired == truth.stays:
+			t.Errorf("%s is repaired, or not: %+v", truth.kind, f)
 		case ok:
 		case l.behind(k): // a write that came too late: it is one
 			journaled++
@@ -236,11 +237,26 @@ func withCorruptions(t *testing.T, rows, n int, expires bool, by func(*testing.T
 	if len(missed) > 0 || len(c.truth) != n {
 		t.Errorf("not found: %v of %d", missed, len(c.truth))
 	}
+	stayed := 0
 	for k, f := range after {
-		if !l.behind(k) {
+		if truth, ok := c.truth[k]; ok && truth.stays {
+			stayed++
+		} else if !l.behind(k) {
 			t.Errorf("after the repair: %+v", f)
 		}
 	}
+	others := c.plan["another owner's"]
+	if stayed != len(others) {
+		t.Errorf("the next run finds %d values of another owner, want all %d", stayed, len(others))
+	}
+	for _, id := range others {
+		name := c.beside(id)
+		if p.Redis.HGet(t.Context(), name, "name").Val() != "unowned" {
+			t.Errorf("%s is gone", name)
+		}
+		c.redis("DEL", name)
+	}
+	c.flush()
 	t.Logf("%d differences of the first run were lost by the load", journaled)
 	if _, err := rc.RepairJournal(t.Context()); err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/repair"
 	"github.com/stranglerfig/migrator/internal/test/pairtest"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
@@ -87,6 +88,7 @@ func TestDamageIsFoundRepairedAndFoundCleanByTheNextRun(t *testing.T) {
 	must(r.PExpireAt(ctx, "item:200", time.Now().Add(time.Hour)).Err())
 	must(r.Persist(ctx, "item:201").Err())
 	must(r.HSet(ctx, "item:900002", "name", "unowned").Err())
+	must(r.LPush(ctx, "item:900004", "a list").Err())
 	must(r.HSet(ctx, "item:130", "amount", "not a number").Err())
 	must(r.HSet(ctx, "item:x", "name", "no key").Err())
 	ledger.AddJournaled("900003", pairtest.Shift(at, 0, 2)) // a lost delete
@@ -95,7 +97,7 @@ func TestDamageIsFoundRepairedAndFoundCleanByTheNextRun(t *testing.T) {
 		"10": reconcile.Missing, "20": reconcile.FieldDiff, "30": reconcile.FieldDiff, "900001": reconcile.Extra,
 		"40": reconcile.Type, "50": reconcile.ForeignClass, "60": reconcile.Stale,
 		"90": reconcile.Encoding, "100": reconcile.Extra, "110": reconcile.FieldDiff, "120": reconcile.Missing,
-		"200": reconcile.Expiry, "201": reconcile.Expiry, "900002": reconcile.ForeignClass, "130": reconcile.FieldDiff, "": reconcile.ForeignClass,
+		"200": reconcile.Expiry, "201": reconcile.Expiry, "900002": reconcile.ForeignClass, "900004": reconcile.Type, "130": reconcile.FieldDiff, "": reconcile.ForeignClass,
 	}
 	check := func(run reconcile.Run, found map[record.Key]reconcile.Finding, want map[record.Key]reconcile.Class) {
 		t.Helper()
@@ -135,12 +137,28 @@ func TestDamageIsFoundRepairedAndFoundCleanByTheNextRun(t *testing.T) {
 	if ledger.JournaledKeys() != 0 {
 		t.Errorf("%d keys are still journalled", ledger.JournaledKeys())
 	}
-	if rn.Repaired != int64(len(want)-1) {
+	if rn.Repaired != int64(len(want)-3) {
 		for _, f := range found {
 			t.Logf("%-8s %q %s repaired=%v", f.Class, f.Key, f.Repair, f.Repaired)
 		}
-		t.Fatalf("%d repaired, want all %d but the unknown key", rn.Repaired, len(want)-1)
+		t.Fatalf("%d repaired, want all %d but the unknown key and what other programs wrote under keys that legacy lacks", rn.Repaired, len(want)-3)
 	}
+	for _, k := range []record.Key{"900002", "900004"} {
+		if f := found[k]; f.Repaired || f.Repair != string(repair.Foreign) {
+			t.Errorf("%+v", f)
+		}
+	}
+	// Such a key may be journaled too: the lost delete's version is kept beside the value.
+	ledger.AddJournaled("900002", pairtest.Shift(at, 0, 3))
+	rn, found = run(t, rc, repaired)
+	check(rn, found, map[record.Key]reconcile.Class{"900002": reconcile.ForeignClass, "900004": reconcile.Type, "": reconcile.ForeignClass})
+	if name := r.HGet(ctx, "item:900002", "name").Val(); name != "unowned" || versionOf(t, p, "900002") != pairtest.Shift(at, 0, 3) || ledger.JournaledKeys() != 0 {
+		t.Errorf("another program's value is %q at %s, %d keys are journaled", name, versionOf(t, p, "900002"), ledger.JournaledKeys())
+	}
+	if n := r.LLen(ctx, "item:900004").Val(); n != 1 {
+		t.Errorf("another program's list has %d items", n)
+	}
+	must(r.Del(ctx, "item:900002", "item:900004").Err())
 	if v := versionOf(t, p, "900003"); v != pairtest.Shift(at, 0, 2) {
 		t.Errorf("the lost delete left %s", v)
 	}

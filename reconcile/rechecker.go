@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stranglerfig/migrator/internal/repair"
 	"github.com/stranglerfig/migrator/internal/sleep"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
@@ -212,6 +213,10 @@ func (r *rechecker) confirmAll(ctx context.Context, certain []snapshot) error {
 		}
 		if f := r.rules.classify(s, locked[i], journal[s.entry.Key]); f != nil {
 			f.Key, f.At = s.entry.Key, time.Now().UTC()
+			// [owned-only]: no repair is queued, so that many of them do not use up what a run may repair.
+			if (f.Class == ForeignClass || f.Class == Type) && !s.row.Found && s.row.Equal == "" {
+				f.Repair = string(repair.Foreign)
+			}
 			found = append(found, f)
 		}
 	}

@@ -35,6 +35,7 @@ type repairer struct {
 	pause              time.Duration // between two reads of a repaired key, at most
 
 	queue   []*queuedRepair
+	foreign []Finding // of a plan: values of other programs, which stay
 	refused bool
 }
 
@@ -59,6 +60,16 @@ func (p *repairer) active() bool { return p.repairs || p.plan != nil }
 // repairs or plans.
 func (p *repairer) confirm(f Finding) {
 	queued := p.active()
+	if f.Repair == string(repair.Foreign) {
+		switch {
+		case p.plan != nil:
+			f.Repair = planOf(repair.StepForeign)
+			p.foreign = append(p.foreign, f)
+		case !queued:
+			f.Repair = ""
+		}
+		queued = false
+	}
 	if queued && len(p.queue) >= p.limit {
 		f.Repair = fmt.Sprintf("not repaired: a run makes %d repairs at most (max_repairs)", p.limit)
 		queued = false
@@ -105,6 +116,7 @@ func (p *repairer) repair(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.planForeign(journal)
 	size := p.batch
 	var limiter *rate.Limiter
 	if p.rate > 0 {

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/stranglerfig/migrator/internal/failpoint"
-	"github.com/stranglerfig/migrator/internal/repair"
 	"github.com/stranglerfig/migrator/internal/sleep"
 	"github.com/stranglerfig/migrator/record"
 )
@@ -24,7 +23,7 @@ func (p *repairer) repairBatch(ctx context.Context, queued []*queuedRepair, jour
 			q.Repair = "failed: " + done[i].Err.Error()
 		default:
 			q.Repair = string(done[i].Action)
-			if done[i].Action != repair.Left && done[i].Action != repair.Equal {
+			if !done[i].Action.Leaves() {
 				check[q.Key] = done[i].Version
 			}
 		}

@@ -35,9 +35,25 @@ func (p *repairer) planBatch(ctx context.Context, queued []*queuedRepair, journa
 		if _, known := journal[one.Key]; !known {
 			p.plan(planned(one, queued[i].Class, false))
 		}
-		queued[i].Repair = "planned: " + string(one.Step)
+		queued[i].Repair = planOf(one.Step)
 	}
 	return nil
+}
+
+// planOf is a finding's outcome in a plan.
+func planOf(s repair.Step) string { return "planned: " + string(s) }
+
+// planForeign lists values of other programs that no repair would remove.
+func (p *repairer) planForeign(journal map[record.Key]record.Version) {
+	for _, f := range p.foreign {
+		has := store.Unowned
+		if f.Class == Type {
+			has = store.WrongType
+		}
+		if _, known := journal[f.Key]; !known {
+			p.plan(Planned{Key: f.Key, Class: f.Class, Step: repair.StepForeign, Target: has, From: f.Version, To: f.Version})
+		}
+	}
 }
 
 // planJournal plans what a repairing run does first.
@@ -45,6 +61,9 @@ func (p *repairer) planJournal(ctx context.Context) error {
 	classes := map[record.Key]Class{}
 	for _, q := range p.queue {
 		classes[q.Key] = q.Class
+	}
+	for _, f := range p.foreign {
+		classes[f.Key] = f.Class
 	}
 	for after := record.Key(""); ; {
 		page, err := readJournal(ctx, p.recorder.ledger, after)

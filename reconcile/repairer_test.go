@@ -44,6 +44,9 @@ func TestAPlanListsTheRepairsAndMakesNone(t *testing.T) {
 		r.HSet(ctx, "item:20", "name", "changed").Err(),
 		r.HSet(ctx, "item:30", "_v", beyond.String()).Err(),
 		r.HSet(ctx, "item:3000", "_v", at.String(), "id", "3000").Err(),
+		r.HSet(ctx, "item:5000", "name", "another program's").Err(),
+		r.HSet(ctx, "item:5001", "name", "another program's").Err(),
+		r.LPush(ctx, "item:5002", "another program's").Err(),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -51,13 +54,14 @@ func TestAPlanListsTheRepairsAndMakesNone(t *testing.T) {
 	}
 	ledger.AddJournaled("40", at)   // which agrees
 	ledger.AddJournaled("4000", at) // a delete that was lost
+	ledger.AddJournaled("5001", at)
 	before := p.Diff(t)
 
 	steps := map[record.Key]reconcile.Planned{}
 	o := full
 	o.Plan = func(p reconcile.Planned) { steps[p.Key] = p }
 	run1, found := run(t, rc, o)
-	if run1.Repair || run1.Repaired != 0 || run1.Differences != 4 || found["10"].Repair != "planned: write" {
+	if run1.Repair || run1.Repaired != 0 || run1.Differences != 7 || found["10"].Repair != "planned: write" {
 		t.Errorf("%+v %+v", run1, found)
 	}
 	for k, want := range map[record.Key]reconcile.Planned{
@@ -67,6 +71,9 @@ func TestAPlanListsTheRepairsAndMakesNone(t *testing.T) {
 		"3000": {Class: reconcile.Extra, Step: repair.StepTombstone, Target: store.Live, From: at, To: at},
 		"40":   {Journal: true, Step: repair.StepWrite, Target: store.Live},
 		"4000": {Journal: true, Step: repair.StepTombstone, Target: store.Absent, To: at},
+		"5000": {Class: reconcile.ForeignClass, Step: repair.StepForeign, Target: store.Unowned},
+		"5001": {Class: reconcile.ForeignClass, Journal: true, Step: repair.StepForeign, Target: store.Unowned, To: at},
+		"5002": {Class: reconcile.Type, Step: repair.StepForeign, Target: store.WrongType},
 	} {
 		got := steps[k]
 		if got.Class != want.Class || got.Step != want.Step || got.Journal != want.Journal || got.Target != want.Target ||
@@ -78,10 +85,19 @@ func TestAPlanListsTheRepairsAndMakesNone(t *testing.T) {
 	if len(steps) > 0 {
 		t.Errorf("planned besides: %+v", steps)
 	}
-	if after := p.Diff(t); len(after) != len(before) || ledger.JournaledKeys() != 2 {
+	if after := p.Diff(t); len(after) != len(before) || ledger.JournaledKeys() != 3 {
 		t.Errorf("the plan changed something: %v, then %v", before, after)
 	}
-	run(t, rc, repaired)
+	rc.MaxRepairs = 2 // what other programs wrote uses up none of them
+	for range 2 {
+		run(t, rc, repaired)
+	}
+	if n := r.Exists(ctx, "item:5000", "item:5001", "item:5002").Val(); n != 3 {
+		t.Errorf("of what other programs wrote, %d of 3 are there", n)
+	}
+	if err := r.Del(ctx, "item:5000", "item:5001", "item:5002").Err(); err != nil {
+		t.Fatal(err)
+	}
 	wantClean(t, rc)
 	p.WantSame(t)
 	if v := versionOf(t, p, "4000"); v != at {

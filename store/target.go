@@ -44,8 +44,9 @@ type Write struct {
 	// so a repair replaces a version that legacy has never issued, which would refuse
 	// every later write.
 	Only *record.Version
-	// Overwrite also replaces values that migrator did not write: a value without
-	// version, or of another type. Repairs set it, applications don't.
+	// Overwrite also replaces values that migrator did not write, by the record: a value
+	// without version, or of another type. Repairs set it, applications don't. A delete that
+	// sets it leaves such a value, and keeps its version beside the value; the outcome is Foreign.
 	Overwrite bool
 	// Keep makes the version of a deleted record stay forever (phase retain) instead
 	// of for the tombstones' horizon.
@@ -61,7 +62,7 @@ const (
 	Older   Outcome = "older"   // the target has the same version, or a newer one
 	Late    Outcome = "late"    // NotAfter has passed
 	Changed Outcome = "changed" // Only did not hold
-	Foreign Outcome = "foreign" // the key has a value that migrator did not write; see Overwrite
+	Foreign Outcome = "foreign" // the key has a value that migrator did not write, still; see Overwrite
 )
 
 // ErrRecord is the cause of a Result's Err that concerns this record alone: too large, of a
@@ -105,7 +106,7 @@ type Entry struct {
 func (e Entry) IsStale(than record.Version) bool {
 	switch e.Presence {
 	case Live, Unowned, Damaged:
-		// [backfill-sweep]: also values without version; legacy is authoritative for every key.
+		// [backfill-sweep]: also values without version: legacy may have a row of the key by now.
 		return (e.Key != "" || e.RawKey != "") && than.NewerThan(e.Version)
 	default:
 		return false

@@ -67,6 +67,9 @@ Needs phase shadow-write or dual-read, and no instance left in phase legacy.`,
 			return c.show(p.Progress, func() {
 				c.printf("backfill done in %s: %s rows read, %s written, %s newer in the target already, %s swept\n",
 					humanize.Span(time.Since(began)), humanize.Count(p.Rows), humanize.Count(p.Applied), humanize.Count(p.Newer), humanize.Count(p.Swept))
+				if p.Foreign > 0 {
+					c.printf("%s of other programs under keys that legacy lacks: they stay, reconcile lists them\n", humanize.Counted(p.Foreign, "value"))
+				}
 			})
 		},
 	}

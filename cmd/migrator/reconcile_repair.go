@@ -100,6 +100,7 @@ var stepMeanings = map[repair.Step]string{
 	repair.StepNone:      "nothing",
 	repair.StepLeave:     "nothing: the entry belongs to a later era",
 	repair.StepEqual:     "nothing: legacy has the record under an equal key",
+	repair.StepForeign:   "nothing: another program wrote the value, and legacy has no such record",
 }
 
 func (p *plannedRepairs) write(c *cli) {
@@ -128,7 +129,7 @@ func (p *plannedRepairs) write(c *cli) {
 		c.printf("%-8s %s  %s (now %s)\n", class, strconv.Quote(string(r.Key)), what, over)
 	}
 	var sums []string
-	for _, s := range []repair.Step{repair.StepWrite, repair.StepLower, repair.StepTombstone, repair.StepNone, repair.StepLeave, repair.StepEqual} {
+	for _, s := range []repair.Step{repair.StepWrite, repair.StepLower, repair.StepTombstone, repair.StepNone, repair.StepLeave, repair.StepEqual, repair.StepForeign} {
 		if steps[s] > 0 {
 			sums = append(sums, fmt.Sprintf("%s: %s", stepMeanings[s], humanize.Count(steps[s])))
 		}

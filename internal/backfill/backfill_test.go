@@ -148,8 +148,14 @@ func TestBackfillAfterReentryLeavesNoStaleEntries(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := run(t, b)
-	if got.ID != 2 || got.Swept != 301 || got.Rows != 2801 {
-		t.Errorf("got %+v, want 2801 rows and 301 swept", got)
+	if got.ID != 2 || got.Swept != 300 || got.Foreign != 1 || got.Rows != 2801 {
+		t.Errorf("got %+v, want 2801 rows, 300 swept, and another program's value left", got)
+	}
+	if name, err := p.Redis.HGet(t.Context(), "item:5000", "name").Result(); err != nil || name != "another owner's" {
+		t.Errorf("another program's value is %q (%v)", name, err)
+	}
+	if err := p.Redis.Del(t.Context(), "item:5000").Err(); err != nil {
+		t.Fatal(err)
 	}
 	p.WantSame(t)
 	// What a late write from before the rollback would do now.

@@ -15,15 +15,16 @@ import (
 // interrupted one stopped.
 type Progress struct {
 	ID       int64          `json:"id"`
-	Epoch    int64          `json:"epoch"`            // in which it began
-	Barrier  record.Version `json:"barrier,omitzero"` // L0; zero: not yet taken
-	Opens    time.Time      `json:"opens,omitzero"`   // target's clock: every not-after from before the barrier is over
-	Chunks   []store.Chunk  `json:"chunks"`           // cut after the barrier
-	Done     int            `json:"done"`             // leading chunks that the target has
-	Swept    int64          `json:"swept"`            // entries older than the barrier that legacy lacks, now tombstones
-	Rows     int64          `json:"rows"`             // read from legacy
-	Applied  int64          `json:"applied"`          // written to the target
-	Newer    int64          `json:"newer"`            // not written: the target had the same version or a newer one
+	Epoch    int64          `json:"epoch"`             // in which it began
+	Barrier  record.Version `json:"barrier,omitzero"`  // L0; zero: not yet taken
+	Opens    time.Time      `json:"opens,omitzero"`    // target's clock: every not-after from before the barrier is over
+	Chunks   []store.Chunk  `json:"chunks"`            // cut after the barrier
+	Done     int            `json:"done"`              // leading chunks that the target has
+	Swept    int64          `json:"swept"`             // entries older than the barrier that legacy lacks, now tombstones
+	Foreign  int64          `json:"foreign,omitempty"` // values that other programs wrote under keys that legacy lacks, which stay
+	Rows     int64          `json:"rows"`              // read from legacy
+	Applied  int64          `json:"applied"`           // written to the target
+	Newer    int64          `json:"newer"`             // not written: the target had the same version or a newer one
 	Began    time.Time      `json:"began"`
 	Finished time.Time      `json:"finished,omitzero"`
 

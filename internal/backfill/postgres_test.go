@@ -47,12 +47,12 @@ func TestBackfillIntoPostgres(t *testing.T) {
 	b, _ := runBackfill(t, p)
 	b.Target, b.ChunkRows, b.Batch = target, 500, 250
 	got := run(t, b)
-	if got.Rows != 6000 || got.Applied != 5998 || got.Newer != 2 || got.Swept != 1 {
-		t.Errorf("got %+v, want 5998 of 6000 applied and one swept", got)
+	if got.Rows != 6000 || got.Applied != 5998 || got.Newer != 2 || got.Swept != 0 || got.Foreign != 1 {
+		t.Errorf("got %+v, want 5998 of 6000 applied, and another program's row left", got)
 	}
 	for i, e := range entries("3100", "3200", "3300", "9000") {
-		want := []store.Presence{store.Tombstone, store.Live, store.Live, store.Tombstone}[i]
-		if e.Presence != want || (e.Version == far) != (i < 2) || i == 2 && e.Version != got.Barrier {
+		want := []store.Presence{store.Tombstone, store.Live, store.Live, store.Unowned}[i]
+		if i == 3 && (e.Record == nil || e.Record[1].Text != "a third owner's") || e.Presence != want || (e.Version == far) != (i < 2) || i == 2 && e.Version != got.Barrier {
 			t.Errorf("%s is %s at %s, want %s", e.Key, e.Presence, e.Version, want)
 		}
 	}
@@ -62,9 +62,10 @@ func TestBackfillIntoPostgres(t *testing.T) {
 	p.Exec(t, "DELETE FROM items WHERE id % 10 = 3")
 	p.Exec(t, "UPDATE items SET name = 'changed' WHERE id % 10 = 4")
 	p.FillSimple(t, 6001, 7000)
-	if got = run(t, b); got.Rows != 6400 || got.Applied != 6400 || got.Swept != 600 {
-		t.Errorf("once more: %+v, want 6400 rows and 600 swept", got)
+	if got = run(t, b); got.Rows != 6400 || got.Applied != 6400 || got.Swept != 600 || got.Foreign != 1 {
+		t.Errorf("once more: %+v, want 6400 rows, 600 swept, and another program's row left", got)
 	}
+	exec("DELETE FROM items WHERE id = 9000")
 	const all = "SELECT md5(string_agg(i::text, ' ' ORDER BY id)) FROM items i"
 	var legacys, targets string
 	if err := p.SQL.QueryRow(t.Context(), all).Scan(&legacys); err != nil {

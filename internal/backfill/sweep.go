@@ -13,6 +13,9 @@ import (
 // although every record of legacy was applied at it. Mostly they are records that were
 // deleted while the migration was back in legacy, where no instance shadows deletes.
 func (r *run) sweep(ctx context.Context) error {
+	r.mu.Lock()
+	r.p.Foreign = 0 // a resumed run lists them once more
+	r.mu.Unlock()
 	list := r.listByScan
 	if lister, ok := r.Target.(store.StaleLister); ok {
 		list = lister.ListStale
@@ -60,17 +63,20 @@ func (r *run) repairStale(ctx context.Context, keys []record.Key) error {
 	if err != nil {
 		return err
 	}
-	swept := int64(0)
+	swept, foreign := int64(0), int64(0)
 	for _, f := range fixed {
 		if f.Err != nil {
 			return fmt.Errorf("key %q: %w", f.Key, f.Err)
 		}
-		if f.Action == repair.Tombstoned {
+		switch f.Action {
+		case repair.Tombstoned:
 			swept++
+		case repair.Foreign:
+			foreign++
 		}
 	}
 	r.mu.Lock()
-	r.p.Swept += swept
+	r.p.Swept, r.p.Foreign = r.p.Swept+swept, r.p.Foreign+foreign
 	r.mu.Unlock()
 	r.report()
 	return nil

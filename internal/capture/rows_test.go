@@ -216,6 +216,39 @@ func TestTruncate(t *testing.T) {
 	}
 }
 
+// A TRUNCATE, or a delete, removes nothing that another program wrote under a key that legacy lacks.
+func TestAnotherProgramsValuesStay(t *testing.T) {
+	t.Parallel()
+	for _, into := range []string{"", pairtest.SimpleDDL} {
+		p := pairtest.New(t, pairtest.Options{Into: into})
+		r := begin(t, p, func(c *capture.Capture) { c.Target = p.Records() })
+		p.FillSimple(t, 1, 100)
+		r.caughtUp()
+		var err error
+		if into == "" {
+			err = p.Redis.HSet(t.Context(), "item:400", "name", "another program's").Err()
+		} else {
+			_, err = p.Into.Pool().Exec(t.Context(), "INSERT INTO items (id, name) VALUES (400, 'another program''s')")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		tx(t, p, "TRUNCATE items", "INSERT INTO items (id, name) VALUES (1, 'after')")
+		r.caughtUp()
+		r.until("the second sweep", func(p capture.Progress) bool { return len(p.Sweeps) == 0 })
+		entries, err := p.Records().Get(t.Context(), []record.Key{"400", "7"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e := entries[0]; e.Presence != store.Unowned || len(e.Record) < 2 || e.Record[1].Text != "another program's" {
+			t.Errorf("%+v", e)
+		}
+		if e := entries[1]; e.Presence != store.Tombstone {
+			t.Errorf("%+v", e)
+		}
+	}
+}
+
 // A transaction that is larger than memory, with several changes of a key, goes by files.
 func TestALargeTransaction(t *testing.T) {
 	t.Parallel()

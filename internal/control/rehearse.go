@@ -174,7 +174,13 @@ func (c *Controller) rowsOf(ctx context.Context, entries []store.Entry) ([]store
 		case store.Tombstone, store.Absent:
 			rows[i] = store.Row{Key: e.Key}
 		default:
-			return nil, fmt.Errorf("key %q: the target has %s (%s)", e.Key, e.Presence, e.Detail)
+			// [owned-only]: neither store's record is removed for it.
+			detail := ""
+			if e.Detail != "" {
+				detail = " (" + e.Detail + ")"
+			}
+			return nil, hint.Errorf(hint.Hint{Text: "restore the record of this key in the target, or delete the value there: then it counts as deleted, or as lost"},
+				"key %q: the target has no record of the migration but %s%s", string(e.Key), e.Presence, detail)
 		}
 		if !e.Version.IsZero() && e.Version.Era() < first {
 			older = append(older, e.Key)

@@ -14,6 +14,7 @@ const (
 	stepNone      step = iota // legacy lacks the record, and so does the target
 	stepLeave                 // the entry was written after legacy was fenced
 	stepEqual                 // legacy has the record under a key that it takes as equal
+	stepForeign               // legacy lacks the record, and the target has another program's value
 	stepWrite                 // write legacy's state; older than the target's then means that a later write came between
 	stepExact                 // write legacy's state over an entry of the very same version
 	stepLower                 // write legacy's state over an entry that is ahead of legacy, then read both again
@@ -35,6 +36,9 @@ const (
 // greatest that is known to be superseded, never one taken now: a row that is
 // being inserted at this moment may already have an earlier one.
 //
+// A value that migrator did not write is replaced by a row that legacy has, and else stays:
+// it is another program's, and only a person knows whether it is needed.
+//
 // era is the one that legacy's reads belonged to before the entry was read.
 func decide(row store.Row, seen store.Entry, journaled record.Version, era uint32, notAfter time.Time) (store.Write, step) {
 	if row.Found {
@@ -46,7 +50,8 @@ func decide(row store.Row, seen store.Entry, journaled record.Version, era uint3
 		return store.Write{}, stepLeave
 	}
 	// [not-after]: a repairer that sleeps between its reads and its write must not land an old
-	// state. [owned-only]: Overwrite, since legacy is the authority for the key.
+	// state. [owned-only]: Overwrite, since legacy is the authority for a key that it has. A tombstone
+	// with it is kept beside another program's value.
 	w := store.Write{Key: row.Key, NotAfter: notAfter, Overwrite: true}
 	if row.Found {
 		// [repair-row-lock], [newer-only]: at the version of the locked row, and only if that is
@@ -84,16 +89,23 @@ func decide(row store.Row, seen store.Entry, journaled record.Version, era uint3
 	// read.
 	only := seen.Version
 	w.Only = &only
-	if seen.Presence == store.Absent || seen.Presence == store.Tombstone {
-		// [repair-tombstone]: nothing to do only if the target remembers the version already, or no
-		// version is known at all.
-		if w.Version == seen.Version {
+	// [repair-tombstone]: nothing to do only if the target remembers the version already, or no
+	// version is known at all.
+	known := w.Version == seen.Version
+	switch seen.Presence {
+	case store.Absent, store.Tombstone:
+		if known {
 			return store.Write{}, stepNone
 		}
-		return w, stepTombstone
+	// [owned-only]: it stays.
+	case store.Unowned, store.WrongType:
+		if known {
+			return store.Write{}, stepForeign
+		}
+		return w, stepForeign
 	}
 	if w.Version.IsZero() {
-		// A value that migrator did not write: any write of this era may replace it.
+		// Damage, without a version that can be read: any write of this era may replace it.
 		w.Version = record.FirstOf(era)
 	}
 	return w, stepTombstone

@@ -155,6 +155,10 @@ func (s *stores) Apply(_ context.Context, writes []store.Write) ([]store.Result,
 			outcome = store.Changed
 		case w.Only == nil && !w.Version.NewerThan(had.Version):
 			outcome = store.Older
+		case !owned && w.Deleted:
+			outcome = store.Foreign
+			had.Version = w.Version
+			s.target[w.Key] = had
 		case w.Deleted:
 			s.target[w.Key] = store.Entry{Key: w.Key, Presence: store.Tombstone, Version: w.Version}
 		default:

@@ -20,9 +20,10 @@ const (
 	StepNone      Step = "nothing"   // legacy has no such record, and the target neither
 	StepLeave     Step = "leave"     // the target's entry was written after legacy was fenced
 	StepEqual     Step = "equal key" // legacy has the record under a key that it takes as equal: it stays
+	StepForeign   Step = "foreign"   // legacy has no such record, and the target's value is another program's: it stays
 )
 
-var stepWords = [...]Step{stepNone: StepNone, stepLeave: StepLeave, stepEqual: StepEqual, stepWrite: StepWrite, stepExact: StepWrite, stepLower: StepLower, stepTombstone: StepTombstone}
+var stepWords = [...]Step{stepNone: StepNone, stepLeave: StepLeave, stepEqual: StepEqual, stepForeign: StepForeign, stepWrite: StepWrite, stepExact: StepWrite, stepLower: StepLower, stepTombstone: StepTombstone}
 
 // Planned is what a repair of a key would do in the present state of both stores.
 type Planned struct {
@@ -94,7 +95,7 @@ func (f *Repairer) Observe(ctx context.Context, keys []record.Key) (s Observatio
 func (s *Observation) Plan(n int, journaled record.Version) Planned {
 	w, what := s.decide(n, journaled, 0)
 	p := Planned{Key: s.Seen[n].Key, Step: stepWords[what], Has: s.Seen[n].Presence, From: s.Seen[n].Version, To: w.Version}
-	if what == stepNone || what == stepLeave || what == stepEqual {
+	if w.Version.IsZero() { // nothing is written
 		p.To = p.From
 	}
 	return p

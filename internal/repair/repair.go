@@ -47,7 +47,11 @@ const (
 	Agreed     Action = "legacy has no such record, and the target neither"
 	Left       Action = "not repaired: the target's entry was written after legacy was fenced"
 	Equal      Action = "not repaired: legacy has the record under a key that it takes as equal"
+	Foreign    Action = "not repaired: another program wrote it; delete it in the target, or choose other keys"
 )
+
+// Leaves reports whether the key still differs by this action.
+func (a Action) Leaves() bool { return a == Left || a == Equal || a == Foreign }
 
 // Result is the result of one Item.
 type Result struct {
@@ -155,17 +159,12 @@ func (f *Repairer) observe(ctx context.Context, items []Item, batch []int, done 
 	var at []int
 	for n, i := range batch {
 		w, what := s.decide(n, items[i].Journaled, f.NotAfter)
-		switch what {
-		case stepNone:
-			done[i] = Result{Key: keys[n], Action: Agreed, Version: s.Seen[n].Version}
-		case stepLeave:
-			done[i] = Result{Key: keys[n], Action: Left, Version: s.Seen[n].Version}
-		case stepEqual:
-			done[i] = Result{Key: keys[n], Action: Equal, Version: s.Seen[n].Version}
-		default:
-			w.Key = keys[n]
-			writes, steps, at = append(writes, w), append(steps, what), append(at, i)
+		if w.Version.IsZero() {
+			done[i] = Result{Key: keys[n], Action: unwritten[what], Version: s.Seen[n].Version}
+			continue
 		}
+		w.Key = keys[n]
+		writes, steps, at = append(writes, w), append(steps, what), append(at, i)
 	}
 	if len(writes) == 0 {
 		return nil, nil
@@ -186,6 +185,9 @@ func (f *Repairer) observe(ctx context.Context, items []Item, batch []int, done 
 	return again, nil
 }
 
+// unwritten are the actions of steps that write nothing. stepForeign may write a version.
+var unwritten = map[step]Action{stepNone: Agreed, stepLeave: Left, stepEqual: Equal, stepForeign: Foreign}
+
 var errLowered = errors.New("its version was ahead of legacy's and was lowered; the write after that was not confirmed")
 
 func resultOf(w store.Write, s step, r store.Result) Result {
@@ -195,7 +197,10 @@ func resultOf(w store.Write, s step, r store.Result) Result {
 		f.Err = fmt.Errorf("write the target: %w", r.Err)
 	case r.Outcome == store.Applied && s == stepLower:
 		f.Err = errLowered
-	case r.Outcome == store.Applied && s == stepTombstone:
+	// [owned-only]: also a value that another program has written since the target was read.
+	case r.Outcome == store.Foreign && w.Deleted:
+		f.Action = Foreign
+	case r.Outcome == store.Applied && w.Deleted: // the other program has removed its value meanwhile
 		f.Action = Tombstoned
 	case r.Outcome == store.Applied:
 		f.Action = Wrote

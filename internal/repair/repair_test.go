@@ -51,8 +51,11 @@ func TestRepairCorrectsTheTarget(t *testing.T) {
 		"a tombstone, and a later one": {entry: store.Entry{Presence: store.Tombstone, Version: v(7)}, lost: v(9), action: repair.Tombstoned, presence: store.Tombstone, version: v(9)},
 		"a tombstone already":          {entry: store.Entry{Presence: store.Tombstone, Version: v(9)}, lost: v(9), action: repair.Agreed, presence: store.Tombstone, version: v(9)},
 		"nothing on either side":       {action: repair.Agreed, presence: store.Absent, version: none},
-		"foreign, legacy lacks it":     {entry: store.Entry{Presence: store.Unowned}, action: repair.Tombstoned, presence: store.Tombstone, version: record.MakeVersion(1, 0, 1)},
-		"wrong type, legacy lacks it":  {entry: store.Entry{Presence: store.WrongType}, lost: v(4), action: repair.Tombstoned, presence: store.Tombstone, version: v(4)},
+		"foreign, legacy lacks it":     {entry: store.Entry{Presence: store.Unowned}, action: repair.Foreign, presence: store.Unowned, version: none},
+		"foreign, over a tombstone":    {entry: store.Entry{Presence: store.Unowned, Version: v(7)}, lost: v(3), action: repair.Foreign, presence: store.Unowned, version: v(7)},
+		"foreign, and a lost delete":   {entry: store.Entry{Presence: store.Unowned, Version: v(7)}, lost: v(9), action: repair.Foreign, presence: store.Unowned, version: v(9)},
+		"wrong type, legacy lacks it":  {entry: store.Entry{Presence: store.WrongType}, lost: v(4), action: repair.Foreign, presence: store.WrongType, version: v(4)},
+		"damage, legacy lacks it":      {entry: store.Entry{Presence: store.Damaged}, action: repair.Tombstoned, presence: store.Tombstone, version: record.MakeVersion(1, 0, 1)},
 		"extra of a later era":         {entry: live("k", "b", later), action: repair.Left, presence: store.Live, version: later},
 		"written since the fence":      {fenced: true, entry: live("k", "b", later), action: repair.Left, presence: store.Live, version: later},
 		"extra from before the fence":  {fenced: true, entry: live("k", "b", v(7)), action: repair.Tombstoned, presence: store.Tombstone, version: v(7)},
@@ -199,6 +202,27 @@ func TestRepairKeepsAnInsertThatCameBetween(t *testing.T) {
 		got, err := f.Repair(t.Context(), []repair.Item{{Key: "k", Journaled: v(50)}})
 		if err != nil || got[0].Err != nil || s.get("k").Presence != store.Live || s.get("k").Record[0].Text != "new" {
 			t.Fatalf("before %s: %v %+v left %+v, want new", moment, err, got, s.get("k"))
+		}
+	}
+}
+
+// What another program writes under a key between the repair's reads and its tombstone stays.
+func TestRepairKeepsAnotherProgramsValueThatCameBetween(t *testing.T) {
+	t.Parallel()
+	for name, version := range map[string]record.Version{"a lost delete": {}, "an extra record": v(7)} {
+		s := newStores()
+		if !version.IsZero() {
+			s.target["k"] = live("k", "ghost", version)
+		}
+		s.before = func(call string) {
+			if call == "apply" {
+				s.target["k"] = store.Entry{Key: "k", Presence: store.Unowned}
+			}
+		}
+		f := repair.Repairer{Locker: s, Target: s, Pause: time.Millisecond}
+		got, err := f.Repair(t.Context(), []repair.Item{{Key: "k", Journaled: v(9)}})
+		if err != nil || got[0].Err != nil || got[0].Action != repair.Foreign || s.get("k").Presence != store.Unowned {
+			t.Errorf("%s: %v %+v left %+v", name, err, got, s.get("k"))
 		}
 	}
 }

@@ -157,6 +157,9 @@ func TestDecide(t *testing.T) {
 		"foreign after a tombstone":     {store.Write{Version: v(9)}, keyState{version: v(2), deleted: true, present: true}, store.Foreign},
 		"overwrite":                     {store.Write{Version: v(1), Overwrite: true}, keyState{created: true, present: true}, store.Applied},
 		"overwrite, but older":          {store.Write{Version: v(1), Overwrite: true}, keyState{version: v(2), deleted: true, present: true}, store.Older},
+		"foreign, a repair's delete":    {store.Write{Version: v(3), Overwrite: true, Deleted: true}, keyState{created: true, present: true}, store.Foreign},
+		"over a tombstone, the same":    {store.Write{Version: v(3), Overwrite: true, Deleted: true}, keyState{version: v(2), deleted: true, present: true}, store.Foreign},
+		"ours, a repair's delete":       {store.Write{Version: v(2), Only: only(2), Overwrite: true, Deleted: true}, keyState{version: v(2), present: true}, store.Applied},
 		"row deleted by another client": {store.Write{Version: v(3)}, keyState{version: v(2)}, store.Applied},
 	} {
 		if got := decide(&c.w, &c.s); got.Outcome != c.want {

@@ -182,6 +182,9 @@ type keyState struct {
 	read    bool
 }
 
+// foreign: there is a record without a live version. It is another program's.
+func (s *keyState) foreign() bool { return s.present && (s.created || s.deleted) }
+
 // decide returns the outcome of a write. It contains all rules.
 func decide(w *store.Write, s *keyState) store.Result {
 	r := store.Result{Version: s.version}
@@ -189,8 +192,8 @@ func decide(w *store.Write, s *keyState) store.Result {
 	// [not-after]: s.now is the target's clock, read under the lock.
 	case !w.NotAfter.IsZero() && s.now > w.NotAfter.UnixMicro():
 		r.Outcome = store.Late
-	// [owned-only]: there is a record without a live version.
-	case s.present && (s.created || s.deleted) && !w.Overwrite:
+	// [owned-only]: another program's record is refused, or replaced by a repair.
+	case s.foreign() && !w.Overwrite:
 		r.Outcome = store.Foreign
 	// [retain-cas], [repair-unchanged]: another write followed the read on which this one is based.
 	case w.Only != nil && *w.Only != s.version:
@@ -198,6 +201,9 @@ func decide(w *store.Write, s *keyState) store.Result {
 	// [newer-only]: only a conditional repair lowers a version.
 	case w.Only == nil && !w.Version.NewerThan(s.version), s.version.NewerThan(w.Version) && !w.Overwrite:
 		r.Outcome = store.Older
+	// [owned-only]: no delete removes it. The version is kept beside it.
+	case s.foreign() && w.Deleted:
+		r = store.Result{Outcome: store.Foreign, Version: w.Version}
 	default:
 		r = store.Result{Outcome: store.Applied, Version: w.Version}
 	}

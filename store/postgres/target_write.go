@@ -22,16 +22,18 @@ func (t *Target) writeDecided(writes []store.Write, states []keyState) (*pipelin
 	for i := range states {
 		s := &states[i]
 		w := &writes[s.write]
-		if s.decided.Outcome != store.Applied {
+		switch beside := s.decided.Outcome == store.Foreign && w.Overwrite; {
+		case s.decided.Outcome != store.Applied && !beside:
 			if s.created {
 				undo = append(undo, s.key)
 			}
 			continue
-		}
-		if w.Deleted {
-			remove = append(remove, s.write)
-		} else {
+		case !w.Deleted:
 			put = append(put, s.write)
+		// [owned-only]: only what was there when the version was locked. Another program, which locks no
+		// version, may insert a record of the key meanwhile.
+		case !beside && s.present:
+			remove = append(remove, s.write)
 		}
 		if !w.NotAfter.IsZero() && (notAfter.IsZero() || w.NotAfter.Before(notAfter)) {
 			notAfter = w.NotAfter

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -114,7 +115,9 @@ func testForeign(t *testing.T, h TargetHarness) {
 	}
 	b := simpleFixture(t, h)
 	h.Foreign(t, b.target, keyOf(1))
+	h.Foreign(t, b.target, keyOf(2))
 	b.wantForeign(store.Unowned)
+	b.wantKept(store.Unowned)
 }
 
 func testWrongType(t *testing.T, h TargetHarness) {
@@ -123,7 +126,33 @@ func testWrongType(t *testing.T, h TargetHarness) {
 	}
 	b := simpleFixture(t, h)
 	h.WrongType(t, b.target, keyOf(1))
+	h.WrongType(t, b.target, keyOf(2))
 	b.wantForeign(store.WrongType)
+	b.wantKept(store.WrongType)
+}
+
+// wantKept expects that key 2 has a value that migrator did not write, which no delete removes. The
+// delete's version is kept beside it, and refuses what is older.
+func (b *targetFixture) wantKept(presence store.Presence) {
+	b.t.Helper()
+	before := b.get(keyOf(2))[0]
+	none := record.Version{}
+	over := func(w store.Write) store.Write {
+		w.Overwrite = true
+		return w
+	}
+	b.want(over(withOnly(remove(2, 5), at(4))), store.Changed, none)
+	b.want(over(withOnly(remove(2, 5), none)), store.Foreign, at(5))
+	b.want(over(remove(2, 5)), store.Older, at(5))
+	b.want(over(remove(2, 6)), store.Foreign, at(6))
+	b.gone(keyOf(2), presence, at(6))
+	if after := b.get(keyOf(2))[0]; !slices.Equal(after.Record, before.Record) {
+		b.t.Errorf("a delete has changed another program's value from %v to %v", before.Record, after.Record)
+	}
+	b.want(over(put(2, 6)), store.Older, at(6))
+	b.want(put(2, 7), store.Foreign, at(6))
+	b.want(over(put(2, 7)), store.Applied, at(7))
+	b.live(keyOf(2), simple(2, 7), at(7))
 }
 
 // wantForeign expects that key 1 has a value that migrator did not write.

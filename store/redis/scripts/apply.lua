@@ -62,6 +62,11 @@ local function apply(key, sidecar, at)
     redis.call('SET', sidecar, version, 'PXAT', string.format('%.0f', from + tonumber(horizon)))
   end
 
+  if deleted and owner == 'foreign' then
+    -- [owned-only]: another program's value stays, and the version beside it.
+    remember()
+    return 'foreign', version
+  end
   if deleted or expires ~= '' and tonumber(expires) <= now then
     -- [tombstone]: the record is deleted, its version stays.
     redis.call('UNLINK', key)
