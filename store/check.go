@@ -16,6 +16,10 @@ type Check struct {
 	Hint   hint.Hint   `json:"hint,omitzero"` // what to do about it
 }
 
+// ContentsCheck names the checks of what a target has before the migration writes it: what a backfill would
+// replace or delete. Apply shows them, too.
+const ContentsCheck = "target-contents"
+
 // CheckResult is a Check's result.
 type CheckResult string
 

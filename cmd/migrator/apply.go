@@ -53,7 +53,8 @@ another backfill is needed. In later phases roll back to dual-read first.`,
 			}
 			pre := c.preflight(m)
 			pre.TakeOver, pre.Applying = takeOver, true
-			if p := pre.Check(ctx); p.Refused > 0 {
+			p := pre.Check(ctx)
+			if p.Refused > 0 {
 				if err := c.show(p, func() { c.printChecks(p.Checks) }); err != nil {
 					return err
 				}
@@ -62,6 +63,10 @@ another backfill is needed. In later phases roll back to dual-read first.`,
 			a, err := app.Apply(ctx, store, m, takeOver, columns)
 			if err != nil {
 				return err
+			}
+			for _, check := range p.Contents() {
+				c.note("warning: %s", check.Detail)
+				c.note("         try: %s", c.given.text(check.Hint))
 			}
 			return c.show(a, func() {
 				verb := "applied"

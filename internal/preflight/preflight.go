@@ -186,6 +186,17 @@ func (p *Preflight) checkState(ctx context.Context, r *Report) {
 	}
 }
 
+// Contents are the warnings of what the target has that a backfill would replace or delete.
+func (r *Report) Contents() (warnings []store.Check) {
+	name := store.OfSide("target", []store.Check{{Name: store.ContentsCheck}})[0].Name
+	for _, c := range r.Checks {
+		if c.Name == name && c.Result == store.Warned {
+			warnings = append(warnings, c)
+		}
+	}
+	return warnings
+}
+
 func (r *Report) add(side string, checks []store.Check) {
 	for _, check := range store.OfSide(side, checks) {
 		switch check.Result {

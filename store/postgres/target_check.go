@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/humanize"
 	"github.com/stranglerfig/migrator/store"
 )
 
@@ -96,20 +96,26 @@ func (t *Target) checkPrivileges(ctx context.Context, f *findings) error {
 	return nil
 }
 
+// countedRows is how many rows are counted at most.
+const countedRows = 10_000
+
 // checkContents warns of rows that are there before the first write.
 func (t *Target) checkContents(ctx context.Context, f *findings) error {
 	lacking, err := t.shape.lacking(ctx, t.pool, "SELECT")
 	if err != nil || len(lacking) > 0 {
 		return err
 	}
-	var prepared, rows bool
-	err = t.pool.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL, EXISTS (SELECT FROM "+t.shape.name.Sanitize()+")", t.side).Scan(&prepared, &rows)
-	if err == nil && rows && !prepared {
-		*f = append(*f, store.Check{
-			Name: "target-contents", Result: store.Warned,
-			Detail: t.table() + " has rows that migrator did not write: they stay as they are until they are repaired",
-			Hint:   hint.Hint{Do: hint.ReconcileRepair, Text: "which takes these rows over, or empty the table"},
-		})
+	var prepared bool
+	var rows int64
+	err = t.pool.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL, (SELECT count(*) FROM (SELECT FROM "+t.shape.name.Sanitize()+" LIMIT $2) AS counted)",
+		t.side, countedRows+1).Scan(&prepared, &rows)
+	if err == nil && rows > 0 && !prepared {
+		count := humanize.Counted(rows, "row")
+		if rows > countedRows {
+			count = "more than " + humanize.Counted(countedRows, "row")
+		}
+		f.warn(store.ContentsCheck, "name another table in target.table if another program needs these rows, or empty it",
+			"%s has %s that migrator did not write: a backfill and a repair replace those whose key legacy has; the others stay, and reconcile lists them", t.table(), count)
 	}
 	return err
 }

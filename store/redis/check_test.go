@@ -64,10 +64,19 @@ func TestCheckKeys(t *testing.T) {
 	applied(t, target, write(1, 1))
 	checked(t, target, "redis-types", store.Good, "")
 	checked(t, target, "redis-foreign", store.Good, "")
+	checked(t, target, store.ContentsCheck, store.Warned, `1 of 1 keys hold records of an earlier migration, such as "p:1":`)
+	ok(t, target.Claim(ctx, store.Mark{Owner: target.migration + "@here", Incarnation: "one", Beat: 1}, false))
+	checks, err := target.Check(ctx)
+	ok(t, err)
+	for _, c := range checks {
+		if c.Name == store.ContentsCheck {
+			t.Errorf("its own records: %+v", c)
+		}
+	}
 	ok(t, target.client.Set(ctx, "p:x", "x", 0).Err())
 	checked(t, target, "redis-foreign", store.Warned, `such as "p:x"`)
 	ok(t, target.client.HSet(ctx, "p:2", "name", "x").Err())
-	checked(t, target, "redis-foreign", store.Warned, `1 of 3 keys hold values without version, such as "p:2"`)
+	checked(t, target, store.ContentsCheck, store.Warned, `1 of 3 keys hold values without version, such as "p:2"`)
 	checked(t, target, "redis-types", store.Good, "")
 	ok(t, target.client.SAdd(ctx, "p:3", "x").Err())
 	checked(t, target, "redis-types", store.Refused, `"p:3": a set, not a hash`)

@@ -28,7 +28,7 @@ var may = rows(map[string]string{
 	"dual/httpfleet": words + " dual dual/telemetry internal/infile internal/leasewire",
 	"dual/kit":       "dual dual/httpfleet dual/pgfleet migration record store",
 	"store/redis":    "record store migration internal/hint",
-	"store/postgres": "record store migration internal/failpoint internal/hint internal/oneline internal/pgfail internal/pgserver",
+	"store/postgres": "record store migration internal/failpoint internal/hint internal/humanize internal/oneline internal/pgfail internal/pgserver",
 	"store/memory":   "record store migration internal/hint",
 	"metrics":        "phases dual/telemetry internal/stats/sketch",
 
