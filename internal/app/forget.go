@@ -224,7 +224,8 @@ func (w *forgetting) forget(ctx context.Context, f *Forgotten) (err error) {
 }
 
 // deleteRecords deletes the records that the migration has copied to the target. What another program
-// has written there has no version, and stays.
+// has written there has no version, and stays; so does a record of a migration that was forgotten before,
+// unless this one has taken it over: its version is of an era before.
 func (w *forgetting) deleteRecords(ctx context.Context) (deleted int64, err error) {
 	target, err := w.m.OpenTarget(ctx, w.schema)
 	if err != nil {
@@ -241,10 +242,16 @@ func (w *forgetting) deleteRecords(ctx context.Context) (deleted int64, err erro
 			return 0, refuse("the target's keys belong to another migration now: %s", others[0])
 		}
 	}
+	before := uint32(0) // of an orphan nothing is known
+	if w.known {
+		if before, err = w.st.EraBefore(ctx, w.m.Name); err != nil {
+			return 0, err
+		}
+	}
 	err = target.Scan(ctx, func(entries []store.Entry) error {
 		var writes []store.Write
 		for _, e := range entries {
-			if e.Presence == store.Live && e.Key != "" {
+			if e.Presence == store.Live && e.Key != "" && e.Version.Era() > before {
 				// Nothing else writes: no instance has a lease, and none can join.
 				version := e.Version
 				writes = append(writes, store.Write{Key: e.Key, Deleted: true, Version: version, Only: &version, Overwrite: true})

@@ -213,5 +213,14 @@ func (s *Store) ForgottenEra(ctx context.Context) (era uint32, err error) {
 	return uint32(n), statedb.Explain(err)
 }
 
+// EraBefore is the highest era of the migrations that were forgotten before this one was created: its own is
+// above. 0: there is none.
+func (s *Store) EraBefore(ctx context.Context, migration string) (era uint32, err error) {
+	var n int64
+	err = s.pool.QueryRow(ctx, `SELECT coalesce(max(f.era), 0) FROM migrator.forgotten f
+		WHERE f.forgotten_at < (SELECT max(h.at) FROM migrator.history h WHERE h.migration = $1 AND h.cause = 'created')`, migration).Scan(&n)
+	return uint32(n), statedb.Explain(err)
+}
+
 // ErrUnknownMigration is wrapped by errors of a migration that the state does not have.
 var ErrUnknownMigration = statedb.ErrUnknownMigration
