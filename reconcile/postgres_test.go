@@ -146,7 +146,7 @@ func TestOddDocuments(t *testing.T) {
 		}
 		entries, err := p.Target.Get(t.Context(), []record.Key{key})
 		if err != nil || entries[0].Record[2].Text != text {
-			t.Errorf("%q is read as %q, %v", text, entries, err)
+			t.Errorf("%q is read as %+v, %v", text, entries, err)
 		}
 	}
 	doc, err := p.Redis.Get(t.Context(), "i:0").Result()

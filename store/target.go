@@ -97,6 +97,7 @@ type Entry struct {
 	Record   record.Record  // Live and Unowned; a field that the target lacks is Missing
 	Expires  time.Time      // absolute, by the target's clock; zero: never
 	Detail   string
+	Vanished bool   // Tombstone: the migration's newest write was a record, which another program has deleted
 	RawKey   string // the store's own name, if no Key leads to it (then Key is "")
 }
 

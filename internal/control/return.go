@@ -111,9 +111,9 @@ func (c *Controller) restoreFence(ctx context.Context, st phases.Status) (gaps s
 	return gaps, c.Legacy.RestoreFence(ctx, st.Attempt, st.FirstFenceEra, st.FenceEra, orDefault(c.LockTimeout, phases.LockTimeout))
 }
 
-// splitLost reads what the target has of keys, without those whose records it has lost: it has not
-// even a version, though a record that was deleted in retain keeps its version for good, and
-// legacy has the record.
+// splitLost reads what the target has of keys, without those whose records it has lost, and legacy has: there is not
+// even a version, though a record that was deleted in retain keeps its version for good; or the version is of a record
+// that another program has deleted.
 func (c *Controller) splitLost(ctx context.Context, keys []record.Key) (there []store.Entry, lost []record.Key, err error) {
 	entries, err := c.Target.Get(ctx, keys)
 	if err != nil {
@@ -121,7 +121,7 @@ func (c *Controller) splitLost(ctx context.Context, keys []record.Key) (there []
 	}
 	var absent []record.Key
 	for _, e := range entries {
-		if e.Presence == store.Absent {
+		if e.Presence == store.Absent || e.Vanished {
 			absent = append(absent, e.Key)
 		}
 	}

@@ -90,6 +90,39 @@ func TestReturnStopsBeforeWritesWaitIfTheTargetLostRecords(t *testing.T) {
 	}
 }
 
+// vanishedTarget has the version of a record that another program has deleted.
+type vanishedTarget struct {
+	store.TargetRecords
+	key record.Key
+}
+
+func (v *vanishedTarget) Get(ctx context.Context, keys []record.Key) ([]store.Entry, error) {
+	entries, err := v.TargetRecords.Get(ctx, keys)
+	for i := range entries {
+		if entries[i].Key == v.key {
+			entries[i].Presence, entries[i].Record, entries[i].Vanished = store.Tombstone, nil, true
+		}
+	}
+	return entries, err
+}
+
+// What another program has deleted in the target counts as lost, and stays in legacy.
+func TestReturnStopsIfAnotherProgramDeletedRecords(t *testing.T) {
+	t.Parallel()
+	b := inRetain(t)
+	ctl := b.controller()
+	ctl.Target = &vanishedTarget{b.target, "1"}
+	var missing *control.MissingError
+	if _, err := ctl.Rollback(b.ctx, control.Rollback{Reason: "test"}); !errors.As(err, &missing) || missing.Missing != 1 {
+		t.Fatalf("rolled back: %v", err)
+	}
+	_, err := ctl.Rollback(b.ctx, control.Rollback{Reason: "test", AcceptMissing: 1})
+	b.check(err)
+	if got := b.legacyName("1"); got != "item 1" {
+		t.Errorf("legacy has %q under key 1", got)
+	}
+}
+
 // lossyTarget loses a record between two reads.
 type lossyTarget struct {
 	store.TargetRecords

@@ -76,7 +76,7 @@ func (t *Target) entry(e *store.Entry, d *decoder, raw [][]byte) error {
 	case known:
 		e.Presence = store.Tombstone
 		if !deleted {
-			e.Detail = "another writer deleted the row"
+			e.Vanished, e.Detail = true, "another writer deleted the row"
 		}
 	}
 	return nil

@@ -152,9 +152,9 @@ func TestPurge(t *testing.T) {
 func TestForeignRows(t *testing.T) {
 	t.Parallel()
 	d, target := simpleTarget(t, createTable(storetest.Simple()), 0)
-	tombstone := write("3", "", 5)
-	tombstone.Deleted = true
-	_, err := target.Apply(d.ctx, []store.Write{write("1", "a", 5), write("2", "a", 5), tombstone})
+	tombstone, deleted := write("3", "", 5), write("3000", "", 5)
+	tombstone.Deleted, deleted.Deleted = true, true
+	_, err := target.Apply(d.ctx, []store.Write{write("1", "a", 5), write("2", "a", 5), tombstone, deleted})
 	d.ok(err)
 	d.exec(`DELETE FROM "The Target" WHERE id = 2; INSERT INTO "The Target" (id, name) SELECT g, 'theirs' FROM generate_series(3, 2500) g`)
 	seen := map[record.Key]store.Entry{}
@@ -164,7 +164,10 @@ func TestForeignRows(t *testing.T) {
 		}
 		return nil
 	}))
-	if len(seen) != 2500 || seen["1"].Presence != store.Live || seen["2"].Presence != store.Tombstone || seen["2"].Detail == "" ||
+	if !seen["2"].Vanished || seen["3000"].Presence != store.Tombstone || seen["3000"].Vanished || seen["3000"].Detail != "" {
+		t.Errorf("a row that another program deleted: %+v; one that the migration did: %+v", seen["2"], seen["3000"])
+	}
+	if len(seen) != 2501 || seen["1"].Presence != store.Live || seen["2"].Presence != store.Tombstone || seen["2"].Detail == "" ||
 		seen["3"].Presence != store.Unowned || seen["2500"].Presence != store.Unowned || seen["2500"].Record[1].Text != "theirs" {
 		t.Errorf("Scan saw %d entries: %+v, %+v, %+v, %+v", len(seen), seen["1"], seen["2"], seen["3"], seen["2500"])
 	}
