@@ -132,7 +132,7 @@ func (d *demo) database(ctx context.Context, name string) (string, error) {
 		return "", err
 	}
 	u.Path = "/" + name
-	return u.String(), nil
+	return testenv.Patient(u.String()), nil
 }
 
 // short shortens the output of --version to the name and the number.

@@ -165,7 +165,7 @@ func (p *place) databaseURL() string {
 		p.t.Fatal(err)
 	}
 	u.Path = "/" + p.name
-	return u.String()
+	return testenv.Patient(u.String())
 }
 
 func (p *place) redisURL() string {

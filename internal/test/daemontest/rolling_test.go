@@ -46,7 +46,7 @@ fleet: {lease: 30s, renew: 10s}
 			t.Fatal(err)
 		}
 		t.Cleanup(drop)
-		*database = url
+		*database = testenv.Patient(url)
 	}
 	o.Write("legacy.url", o.Legacy)
 	o.Write("settings.yaml", "file: "+o.Path("migration.yaml")+"\nstate_url: "+o.State+"\n")

@@ -109,21 +109,19 @@ func PostgresURL(t testing.TB) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(drop)
-	return patientURL(t, dbURL)
+	return Patient(dbURL)
 }
 
-// patientURL is the URL with a limit of a connection's start that a loaded machine keeps: what is
-// tested here is not a server that does not answer. A command's own limit is five seconds.
-func patientURL(t testing.TB, dbURL string) string {
-	t.Helper()
+// Patient is a server's URL with a limit of a connection's start that a loaded machine keeps, where what is tested is not
+// a server that does not answer: a command's own limit is five seconds.
+func Patient(dbURL string) string {
 	u, err := url.Parse(dbURL)
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || u.Query().Has("connect_timeout") {
+		return dbURL
 	}
-	if query := u.Query(); !query.Has("connect_timeout") {
-		query.Set("connect_timeout", "60")
-		u.RawQuery = query.Encode()
-	}
+	query := u.Query()
+	query.Set("connect_timeout", "60")
+	u.RawQuery = query.Encode()
 	return u.String()
 }
 
@@ -149,7 +147,7 @@ func PostgresURLFrom(t testing.TB, name string, prepare func(ctx context.Context
 		t.Fatal(err)
 	}
 	t.Cleanup(drop)
-	return patientURL(t, dbURL)
+	return Patient(dbURL)
 }
 
 // prepared are the templates of PostgresURLFrom by their names, each a func() (string, error).
