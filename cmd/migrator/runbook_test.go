@@ -180,7 +180,7 @@ func TestTheRenderedRollbackSurvivesEveryKill(t *testing.T) {
 			sql(`SELECT pg_advisory_unlock(42), pg_advisory_lock(42)`)
 		}
 		// A session that waits for a lock does not see that its client is gone.
-		sql(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = 42`)
+		sql(`SELECT pg_terminate_backend(pid, 60000) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = 42`)
 	}
 	kills := len(killed)
 	sql(`SELECT pg_advisory_unlock(42)`)

@@ -97,7 +97,7 @@ func TestALostSlot(t *testing.T) {
 		}, "is gone"},
 		"dropped while running": {true, func(t *testing.T, p *pairtest.Pair, slot string) {
 			for began := time.Now(); time.Since(began) < time.Minute; {
-				p.Exec(t, "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active", slot)
+				p.Exec(t, "SELECT pg_terminate_backend(active_pid, 60000) FROM pg_replication_slots WHERE slot_name = $1 AND active", slot)
 				if _, err := p.SQL.Exec(t.Context(), "SELECT pg_drop_replication_slot($1)", slot); err == nil {
 					return
 				}

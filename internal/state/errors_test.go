@@ -199,7 +199,7 @@ func TestAConnectionClosedDuringACommandIsExplained(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)
 	_, err := s.Transition(t.Context(), testMigration, func(e phases.Snapshot) (phases.Move, error) {
-		exec(t, s, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+		exec(t, s, `SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
 		return phases.Move{From: e.Status.Route, To: shadowWrite, Cause: phases.CauseAdvance}, nil
 	})
 	wants(t, err, "outcome of the last statement is unknown")

@@ -188,7 +188,7 @@ func TestARunnerThatLostItsLockCanNotSave(t *testing.T) {
 	run, release2, err := r.Begin(t.Context(), reconcile.Run{Full: true})
 	must(t, err)
 	defer release2()
-	exec(t, s, `SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'
+	exec(t, s, `SELECT pg_terminate_backend(pid, 60000) FROM pg_locks WHERE locktype = 'advisory'
 		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
 	others, othersRuns := backfills.New(s.Pool(), testMigration), reconciles.New(s.Pool(), testMigration)
 	p2, release3, err := others.Begin(t.Context())

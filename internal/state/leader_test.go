@@ -90,7 +90,7 @@ func TestALeaderWhoseConnectionEndsStops(t *testing.T) {
 	c := stand(t, s, "products", &leading)
 	for range 2 { // and leads again
 		ctx := c.leads(t)
-		exec(t, openAt(t, dbURL), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+		exec(t, openAt(t, dbURL), `SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
 			WHERE application_name = 'migrator leader' AND datname = current_database()`)
 		select {
 		case <-ctx.Done():
@@ -181,7 +181,7 @@ func TestAllLeadershipsShareOneSession(t *testing.T) {
 	if led[0].Err() != nil || led[2].Err() != nil {
 		t.Error("another leadership has ended with it")
 	}
-	exec(t, other, `SELECT pg_terminate_backend(l.pid) FROM pg_locks l, hashtextextended('migrator leader migration-0', 0) h
+	exec(t, other, `SELECT pg_terminate_backend(l.pid, 60000) FROM pg_locks l, hashtextextended('migrator leader migration-0', 0) h
 		WHERE l.locktype = 'advisory' AND l.granted AND l.classid::bigint = (h >> 32) & 4294967295 AND l.objid::bigint = h & 4294967295`)
 	for i, ctx := range led {
 		if i == 1 {

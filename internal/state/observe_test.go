@@ -240,7 +240,7 @@ func TestARollUpThatDiesLeavesEverything(t *testing.T) {
 	testenv.Await(t, "the roll-up to wait", func() bool {
 		return value[bool](t, s, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%migrator.buckets%' AND pid <> pg_backend_pid())`)
 	})
-	exec(t, s, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%migrator.buckets%' AND pid <> pg_backend_pid()`)
+	exec(t, s, `SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%migrator.buckets%' AND pid <> pg_backend_pid()`)
 	if err := <-failed; err == nil {
 		t.Error("it did not fail")
 	}

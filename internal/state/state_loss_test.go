@@ -58,7 +58,7 @@ func (r *restorable) cutOff() {
 	r.exec(`ALTER DATABASE ` + r.name + ` ALLOW_CONNECTIONS false`)
 	testenv.Await(r.t, "every session to end", func() bool {
 		var left int
-		r.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '` + r.name + `'`)
+		r.exec(`SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = '` + r.name + `'`)
 		must(r.t, r.admin.QueryRow(r.t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = $1`, r.name).Scan(&left))
 		return left == 0
 	})

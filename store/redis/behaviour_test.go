@@ -188,9 +188,11 @@ func TestWriteRepairsDamage(t *testing.T) {
 	}
 	repair := remove(1, 100)
 	repair.Overwrite, repair.Only = true, &e.Version
-	applied(t, target, repair)
-	if e := entry(t, target, 1); e.Presence != store.Tombstone || e.Version != version(100) {
-		t.Errorf("%+v", e)
+	if r, err := target.Apply(ctx, []store.Write{repair}); err != nil || r[0].Outcome != store.Foreign {
+		t.Errorf("a delete over another program's value: %+v, %v", r, err)
+	}
+	if e := entry(t, target, 1); e.Presence != store.Unowned || e.Version != version(100) {
+		t.Errorf("after it: %+v", e)
 	}
 }
 

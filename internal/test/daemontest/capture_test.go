@@ -222,7 +222,7 @@ func TestALostSlotIsAnIncident(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer func() { _ = db.Close(t.Context()) }()
-			_, err = db.Exec(t.Context(), `SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE database = current_database() AND active_pid IS NOT NULL`)
+			_, err = db.Exec(t.Context(), `SELECT pg_terminate_backend(active_pid, 60000) FROM pg_replication_slots WHERE database = current_database() AND active_pid IS NOT NULL`)
 			if err != nil {
 				t.Fatal(err)
 			}
