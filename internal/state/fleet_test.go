@@ -33,8 +33,8 @@ func aLeaseFromJoinToLeave(t *testing.T, s *state.Store, v over) {
 	if g := a.grant; g.Route.Epoch != 2 || g.Route.Phase != phases.ShadowWrite || g.TTL != 15*time.Second || g.Renew != 5*time.Second || !g.Reversible || g.ConfigHash != "h1" || g.Instance != "a" {
 		t.Errorf("grant: %+v", g)
 	}
-	b := v.join(t, "", pgfleet.Options{Lease: 2 * time.Second, Renew: time.Second})
-	if b.grant.Instance == "" || b.grant.TTL != 2*time.Second || b.grant.Renew != 666*time.Millisecond {
+	b := v.join(t, "", pgfleet.Options{Lease: 2 * time.Minute, Renew: time.Minute})
+	if b.grant.Instance == "" || b.grant.TTL != 2*time.Minute || b.grant.Renew != 40*time.Second { // a third of the lease
 		t.Errorf("made up: %+v", b.grant)
 	}
 	walk(t, s, nil, dualRead)
