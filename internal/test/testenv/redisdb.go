@@ -73,7 +73,7 @@ func flush(ctx context.Context, dbURL string) error {
 	o.DisableIdentity = true
 	client := redis.NewClient(o)
 	defer func() { _ = client.Close() }()
-	return client.FlushDB(ctx).Err()
+	return client.FlushDBAsync(ctx).Err()
 }
 
 // namedHash, in database 0 of a server that the user named, lists the databases that tests
@@ -139,7 +139,7 @@ func claimNumber(ctx context.Context, zero *redis.Client, db *redis.Options, pre
 	if err := errors.Join(err, err2); err != nil || (size > 0 && !ours) {
 		return nil, false, errors.Join(err, unlock())
 	}
-	if err := errors.Join(zero.HSet(ctx, namedHash, name, "a test's").Err(), client.FlushDB(ctx).Err()); err != nil {
+	if err := errors.Join(zero.HSet(ctx, namedHash, name, "a test's").Err(), client.FlushDBAsync(ctx).Err()); err != nil {
 		return nil, false, errors.Join(err, unlock())
 	}
 	return func() {
