@@ -130,7 +130,7 @@ func (s *RedisSentinel) StopReplication(ctx context.Context) error {
 	if err := replica.ConfigSet(ctx, "masterauth", "wrong").Err(); err != nil {
 		return err
 	}
-	return replica.SlaveOf(ctx, "127.0.0.1", "1").Err()
+	return replica.ReplicaOf(ctx, "127.0.0.1", "1").Err()
 }
 
 // Stop stops all three for good.
