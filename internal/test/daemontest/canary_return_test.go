@@ -38,21 +38,10 @@ func TestTortureNoValueLeavesOnTheWayBack(t *testing.T) {
 	url, sent := hooked(t)
 	o := newOperator(t, "people", "", "", "")
 	o.debugged()
-	o.Target = testenv.PostgresURL(t)
-	o.Write("target.url", o.Target)
-	o.Write("secret", "a secret of some length")
-	o.Write("migration.yaml", `name: people
-legacy: {store: postgres, url_file: legacy.url, table: people}
-target: {store: postgres, url_file: target.url, table: people}
-webhooks: [{url: "`+url+`", secret_file: secret}]
-`+clitest.Served)
-	table := `CREATE TABLE people (id text PRIMARY KEY, email text, doc jsonb);
-		CREATE FUNCTION bad() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-			IF NEW.email LIKE '%7' THEN RAISE EXCEPTION 'mail % is not wanted, nor is %', NEW.email, NEW.doc USING HINT = NEW.email, DETAIL = NEW.doc; END IF;
-			RETURN NEW; END $$;`
-	o.SQL(o.Legacy, table+fmt.Sprintf(`INSERT INTO people SELECT '%s' || i, '%s' || i, jsonb_build_object('note', '%[2]s') FROM generate_series(1, 1200) i;
+	o.describesPeople(url, clitest.Served)
+	o.SQL(o.Legacy, peopleTable+fmt.Sprintf(`INSERT INTO people SELECT '%s' || i, '%s' || i, jsonb_build_object('note', '%[2]s') FROM generate_series(1, 1200) i;
 		CREATE TRIGGER bad BEFORE INSERT OR UPDATE ON people FOR EACH ROW EXECUTE FUNCTION bad()`, canaryKey, canary))
-	o.SQL(o.Target, table)
+	o.SQL(o.Target, peopleTable)
 	c := &canaries{operator: o, t: t}
 	o.Does("init", "apply", "phase advance")
 	d := o.serve(t)

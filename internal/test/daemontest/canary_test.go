@@ -107,6 +107,24 @@ func (c *canaries) answers(d *daemonProcess) {
 	}
 }
 
+// peopleTable has a function for triggers, which quote values where they refuse a write.
+const peopleTable = `CREATE TABLE people (id text PRIMARY KEY, email text, doc jsonb);
+	CREATE FUNCTION bad() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		IF NEW.email LIKE '%7' THEN RAISE EXCEPTION 'mail % is not wanted, nor is %', NEW.email, NEW.doc USING HINT = NEW.email, DETAIL = NEW.doc; END IF;
+		RETURN NEW; END $$;`
+
+// describesPeople writes the migration file of people, from PostgreSQL to PostgreSQL, with a webhook.
+func (o *operator) describesPeople(hook, rest string) {
+	o.Target = testenv.PostgresURL(o.T)
+	o.Write("target.url", o.Target)
+	o.Write("secret", "a secret of some length")
+	o.Write("migration.yaml", `name: people
+legacy: {store: postgres, url_file: legacy.url, table: people}
+target: {store: postgres, url_file: target.url, table: people}
+webhooks: [{url: "`+hook+`", secret_file: secret}]
+`+rest)
+}
+
 // TestTortureNoValueLeavesTheStores: a whole migration, with stores whose own triggers quote values where
 // they refuse a write, with differences, repairs, a journal, rollbacks, webhooks, and every log at
 // debug. The values of records are in the two stores and nowhere else; keys are in the state's
@@ -116,21 +134,10 @@ func TestTortureNoValueLeavesTheStores(t *testing.T) {
 	onlyLong(t)
 	url, sent := hooked(t)
 	o := newOperator(t, "people", "", "", "")
-	o.Target = testenv.PostgresURL(t)
-	o.Write("target.url", o.Target)
-	o.Write("secret", "a secret of some length")
-	o.Write("migration.yaml", `name: people
-legacy: {store: postgres, url_file: legacy.url, table: people}
-target: {store: postgres, url_file: target.url, table: people}
-webhooks: [{url: "`+url+`", secret_file: secret}]
-`+clitest.Staged)
-	table := `CREATE TABLE people (id text PRIMARY KEY, email text, doc jsonb);
-		CREATE FUNCTION bad() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-			IF NEW.email LIKE '%7' THEN RAISE EXCEPTION 'mail % is not wanted, nor is %', NEW.email, NEW.doc USING HINT = NEW.email, DETAIL = NEW.doc; END IF;
-			RETURN NEW; END $$;`
-	o.SQL(o.Legacy, table+fmt.Sprintf(`INSERT INTO people SELECT '%s' || i, '%s' || i, jsonb_build_object('note', '%[2]s') FROM generate_series(1, 40) i;
+	o.describesPeople(url, clitest.Staged)
+	o.SQL(o.Legacy, peopleTable+fmt.Sprintf(`INSERT INTO people SELECT '%s' || i, '%s' || i, jsonb_build_object('note', '%[2]s') FROM generate_series(1, 40) i;
 		CREATE TRIGGER bad BEFORE UPDATE ON people FOR EACH ROW EXECUTE FUNCTION bad()`, canaryKey, canary))
-	o.SQL(o.Target, table+`CREATE TRIGGER bad BEFORE INSERT OR UPDATE ON people FOR EACH ROW EXECUTE FUNCTION bad()`)
+	o.SQL(o.Target, peopleTable+`CREATE TRIGGER bad BEFORE INSERT OR UPDATE ON people FOR EACH ROW EXECUTE FUNCTION bad()`)
 
 	o.debugged()
 	c := &canaries{operator: o, t: t}
