@@ -20,6 +20,8 @@ func TestWritesFollowWhatIsApplied(t *testing.T) {
 		p := newTestInstance(t, f, newTarget(), newLegacy(), adjust{config: func(c *Config) {
 			c.Writing.FenceBudget = 7 * time.Second
 			c.Applied = func(context.Context) (Writing, error) {
+				f.mu.Lock()
+				defer f.mu.Unlock()
 				asked++
 				return applied, failure
 			}
@@ -35,14 +37,15 @@ func TestWritesFollowWhatIsApplied(t *testing.T) {
 			}
 		}
 		wants(3*time.Second, 7*time.Second, Degrade, "first")
+		f.mu.Lock()
 		if asked != 1 {
 			t.Errorf("asked %d times for one configuration", asked)
 		}
+		f.mu.Unlock()
 		set := func(hash string, w Writing, err error) {
 			f.mu.Lock()
-			f.hash = hash
-			f.mu.Unlock()
-			applied, failure = w, err
+			defer f.mu.Unlock()
+			f.hash, applied, failure = hash, w, err
 		}
 		set("second", Writing{Deadline: 5 * time.Second}, errDown)
 		wants(3*time.Second, 7*time.Second, Degrade, "")
