@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,12 +18,17 @@ func TestNothingLeadsIsAnAlarm(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		led, failure := true, error(nil)
+		type answer struct {
+			led bool
+			err error
+		}
+		var is atomic.Pointer[answer]
+		is.Store(&answer{led: true})
 		m := &Migration{}
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
 		go func() {
-			_ = m.watchLeader(ctx, func(context.Context) (bool, error) { return led, failure }, slog.New(slog.NewTextHandler(&log, nil)))
+			_ = m.watchLeader(ctx, func(context.Context) (bool, error) { a := is.Load(); return a.led, a.err }, slog.New(slog.NewTextHandler(&log, nil)))
 		}()
 		after := func(d time.Duration, unled bool, what string) {
 			t.Helper()
@@ -33,16 +39,16 @@ func TestNothingLeadsIsAnAlarm(t *testing.T) {
 			}
 		}
 		after(10*time.Minute, false, "led")
-		led = false
+		is.Store(&answer{})
 		after(50*time.Second, false, "a takeover")
-		led = true
+		is.Store(&answer{led: true})
 		after(time.Minute, false, "taken over")
-		led = false
+		is.Store(&answer{})
 		after(61*time.Second, false, "a minute, less a look")
 		after(20*time.Second, true, "over a minute")
-		failure = errors.New("the state is down")
+		is.Store(&answer{err: errors.New("the state is down")})
 		after(time.Hour, true, "nothing new")
-		failure, led = nil, true
+		is.Store(&answer{led: true})
 		after(11*time.Second, false, "led again")
 		if text := log.String(); strings.Count(text, "level=ERROR") != 1 || strings.Count(text, "leads again") != 1 {
 			t.Errorf("%s", text)
