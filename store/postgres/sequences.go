@@ -110,7 +110,10 @@ func (t *Target) AdvanceNumbers(ctx context.Context) (moved []string, err error)
 			continue
 		}
 		is, err := q.pass(ctx, t.pool, *number)
-		if err != nil {
+		switch {
+		case err != nil && !q.may && ctx.Err() == nil:
+			return moved, fmt.Errorf("target table %s: %w", t.table(), q.lacks(currentUser(ctx, t.pool)))
+		case err != nil:
 			return moved, withoutValue(err)
 		}
 		if is {
@@ -174,10 +177,15 @@ func (n *numbers) rehearse(ctx context.Context, tx pgx.Tx, user string) error {
 		if err == nil && !is {
 			continue
 		}
-		return hint.Errorf(hint.Hint{Text: "as the owner of the sequence: GRANT UPDATE ON SEQUENCE " + q.name + " TO " + user},
-			"the sequence %s of column %q is behind numbers that come back, and %s may not move it", q.name, q.column, user)
+		return q.lacks(user)
 	}
 	return nil
+}
+
+// lacks is the error of a role that may not move a sequence that is behind.
+func (q *sequence) lacks(user string) error {
+	return hint.Errorf(hint.Hint{Text: "as the owner of the sequence: GRANT UPDATE ON SEQUENCE " + q.name + " TO " + user},
+		"the sequence %s of column %q is behind the records' numbers, and %s may not move it", q.name, q.column, user)
 }
 
 // checkSequences looks whether this role may move the sequences.

@@ -124,7 +124,7 @@ func (s *RedisSentinel) StopReplication(ctx context.Context) error {
 	}
 	replica := s.Replica.client()
 	defer func() { _ = replica.Close() }()
-	if err := replica.ConfigSet(ctx, "masteruser", "nobody").Err(); err != nil {
+	if err := replica.ConfigSet(ctx, "masteruser", "unknown").Err(); err != nil {
 		return err
 	}
 	if err := replica.ConfigSet(ctx, "masterauth", "wrong").Err(); err != nil {
