@@ -60,7 +60,7 @@ func TestChecks(t *testing.T) {
 	want("a slot that is left", found(capture.CheckOrphans(t.Context(), p.Legacy)), map[string][]string{
 		"capture-orphans": {"warning", name, "pg_drop_replication_slot"},
 	})
-	p.Exec(t, `SELECT pg_drop_replication_slot($1)`, name)
+	dropSlot(t, p, name)
 	p.Exec(t, `DROP PUBLICATION `+name)
 
 	// A role that may read the table, and nothing more.
@@ -99,4 +99,11 @@ func TestChecksRefuse(t *testing.T) {
 	if text := got["capture-table"]; !strings.Contains(text, "refused") || !strings.Contains(text, "no replica identity") {
 		t.Errorf("%q", text)
 	}
+}
+
+// dropSlot drops a slot that may be active still: until its walsender has ended.
+func dropSlot(t *testing.T, p *pairtest.Pair, slot string) {
+	t.Helper()
+	p.Exec(t, `SELECT pg_terminate_backend(active_pid, 60000) FROM pg_replication_slots WHERE slot_name = $1 AND active`, slot)
+	p.Exec(t, `SELECT pg_drop_replication_slot($1)`, slot)
 }

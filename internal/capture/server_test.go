@@ -93,7 +93,7 @@ func TestALostSlot(t *testing.T) {
 		want    string
 	}{
 		"dropped": {false, func(t *testing.T, p *pairtest.Pair, slot string) {
-			p.Exec(t, "SELECT pg_drop_replication_slot($1)", slot)
+			dropSlot(t, p, slot)
 		}, "is gone"},
 		"dropped while running": {true, func(t *testing.T, p *pairtest.Pair, slot string) {
 			for began := time.Now(); time.Since(began) < time.Minute; {
@@ -104,7 +104,7 @@ func TestALostSlot(t *testing.T) {
 			}
 		}, "is gone"},
 		"made again": {false, func(t *testing.T, p *pairtest.Pair, slot string) {
-			p.Exec(t, "SELECT pg_drop_replication_slot($1)", slot)
+			dropSlot(t, p, slot)
 			p.Exec(t, "UPDATE items SET name = 'between'")
 			p.Exec(t, "SELECT pg_create_logical_replication_slot($1, 'pgoutput')", slot)
 		}, "made again"},
@@ -113,7 +113,7 @@ func TestALostSlot(t *testing.T) {
 			p.Exec(t, "SELECT pg_replication_slot_advance($1, pg_current_wal_flush_lsn())", slot)
 		}, "was advanced"},
 		"another's": {false, func(t *testing.T, p *pairtest.Pair, slot string) {
-			p.Exec(t, "SELECT pg_drop_replication_slot($1)", slot)
+			dropSlot(t, p, slot)
 			p.Exec(t, "SELECT pg_create_logical_replication_slot($1, 'test_decoding')", slot)
 		}, "plugin"},
 		"publication dropped": {true, func(t *testing.T, p *pairtest.Pair, slot string) {
