@@ -58,6 +58,11 @@ var toxics = []toxic{
 	{"refuses connections", "", "", nil},
 }
 
+// listen ends a Stop: the port may be another process's for a moment.
+func (w *wire) listen(ctx context.Context) error {
+	return await(context.WithoutCancel(ctx), time.Minute, "a proxy to listen again", func(context.Context) error { return w.Start() })
+}
+
 // inject makes the wire faulty for a while, or until ctx ends.
 func (w *wire) inject(ctx context.Context, t toxic, d time.Duration) error {
 	w.mu.Lock()
@@ -65,7 +70,7 @@ func (w *wire) inject(ctx context.Context, t toxic, d time.Duration) error {
 	if t.kind == "" {
 		w.Stop()
 		pause(ctx, d)
-		return await(context.WithoutCancel(ctx), time.Minute, "a proxy to listen again", func(context.Context) error { return w.Start() })
+		return w.listen(ctx)
 	}
 	streams := []string{t.stream}
 	if t.stream == "" {
