@@ -26,14 +26,13 @@ const (
 func (rc *Reconciler) RepairJournal(ctx context.Context) (int64, error) {
 	return (&journalRepairer{
 		ledger: rc.Ledger, sameTarget: rc.sameTarget, wait: func(ctx context.Context) error { return ctx.Err() }, report: rc.OnJournal,
-		rule: repair.Repairer{Locker: rc.Locker, Target: rc.Target, NotAfter: rc.defaults().NotAfter, OnAhead: rc.OnAhead, Batch: journalLocked},
+		rule: repair.Repairer{Locker: rc.Locker, Target: rc.Target, NotAfter: rc.defaults().NotAfter, OnAhead: rc.OnAhead},
 	}).repair(ctx, 0)
 }
 
 // repairJournal repairs the journaled keys first, in a run that repairs.
 func (p *repairer) repairJournal(ctx context.Context) error {
 	journal := &journalRepairer{ledger: p.recorder.ledger, rule: p.rule, sameTarget: p.sameTarget, wait: p.pace.waitWhilePaused, report: p.onJournal}
-	journal.rule.Batch = journalLocked
 	cleared, err := journal.repair(ctx, journalPasses)
 	p.recorder.repairedJournal(cleared)
 	return err
@@ -57,6 +56,8 @@ func (r *journalRepairer) repair(ctx context.Context, passes int) (int64, error)
 	if r.rule.Locker == nil {
 		return 0, errors.New("the journal's repair needs a legacy store that reads rows under their lock")
 	}
+	// What the target lacks of a journaled key is most often legacy's present row.
+	r.rule.Batch, r.rule.RowsFirst = journalLocked, true
 	var err error
 	if r.length, err = r.ledger.JournalLength(ctx); err != nil {
 		return 0, fmt.Errorf("read the journal: %w", err)

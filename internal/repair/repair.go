@@ -22,8 +22,11 @@ type Repairer struct {
 
 	NotAfter time.Duration // how long after its read a repair may land; default 10 s
 	Batch    int           // rows that one read locks; default 100
-	Attempts int           // per key, with growing waits; default 8
-	Pause    time.Duration // before the second attempt; doubles up to 2 s; default 25 ms
+	// RowsFirst: most keys have a row in legacy that is newer than the target's entry. These are
+	// written without a read of the target; what it does not take is then repaired as usual.
+	RowsFirst bool
+	Attempts  int           // per key, with growing waits; default 8
+	Pause     time.Duration // before the second attempt; doubles up to 2 s; default 25 ms
 
 	// OnAhead is called before legacy's era is raised above a version that the target has and
 	// legacy has never given: legacy has lost transactions. Its error keeps the era; nil: not called.
@@ -147,6 +150,15 @@ func (f *Repairer) observe(ctx context.Context, items []Item, batch []int, done 
 	for n, i := range batch {
 		keys[n] = items[i].Key
 	}
+	if f.RowsFirst {
+		left, err := f.writeRows(ctx, keys, batch, done)
+		if err != nil || len(left) == 0 {
+			return nil, err
+		}
+		rest := *f
+		rest.RowsFirst = false
+		return rest.observe(ctx, items, left, done)
+	}
 	s, err := f.Observe(ctx, keys)
 	if err != nil {
 		return nil, err
@@ -183,6 +195,53 @@ func (f *Repairer) observe(ctx context.Context, items []Item, batch []int, done 
 		}
 	}
 	return again, nil
+}
+
+// writeRows writes the rows that legacy has where they are newer than the target's entries, and
+// returns the items that need a look at the target: legacy lacks the row, or the target did not
+// take it.
+func (f *Repairer) writeRows(ctx context.Context, keys []record.Key, batch []int, done []Result) (left []int, err error) {
+	// [not-after]: before the rows are read.
+	now, err := f.Target.Now(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the target's clock: %w", err)
+	}
+	rows, err := f.Locker.LookupLocked(ctx, keys)
+	if err != nil {
+		return nil, fmt.Errorf("read legacy under lock: %w", err)
+	}
+	var writes []store.Write
+	var at []int
+	for n, row := range rows {
+		if !row.Found {
+			// [repair-target-first]: it is read again after the target.
+			left = append(left, batch[n])
+			continue
+		}
+		// The same write as decide makes of an older entry: [newer-only] takes the place of the
+		// target's read. An entry that is ahead, of the same version or of a later era
+		// ([repair-era]) refuses it.
+		w, _ := decide(row, store.Entry{}, record.Version{}, 0, now.Add(f.NotAfter))
+		w.Key = keys[n]
+		writes, at = append(writes, w), append(at, batch[n])
+	}
+	if len(writes) == 0 {
+		return left, nil
+	}
+	failpoint.Here("repair.read")
+	results, err := f.Target.Apply(ctx, writes)
+	if err != nil {
+		return nil, fmt.Errorf("write the target: %w", err)
+	}
+	failpoint.Here("repair.applied")
+	for n, r := range results {
+		if r.Err != nil || r.Outcome != store.Applied {
+			left = append(left, at[n])
+			continue
+		}
+		done[at[n]] = resultOf(writes[n], stepWrite, r)
+	}
+	return left, nil
 }
 
 // unwritten are the actions of steps that write nothing. stepForeign may write a version.

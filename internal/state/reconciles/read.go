@@ -110,8 +110,13 @@ func (r *Runs) Journal(ctx context.Context, after record.Key, limit int) (list [
 }
 
 func (r *Runs) journal(ctx context.Context, after record.Key, limit int) ([]reconcile.JournaledKey, error) {
+	// A condition that the index serves: a page must not pass over all keys before it.
+	from := "key > $2"
+	if after == "" {
+		from = "key >= $2"
+	}
 	rows, err := r.pool.Query(ctx, `SELECT key, version, changes, reason, first_at FROM migrator.journal
-		WHERE migration = $1 AND (key > $2 OR $2 = ''::bytea) ORDER BY key LIMIT $3`, r.migration, []byte(after), limit)
+		WHERE migration = $1 AND `+from+` ORDER BY key LIMIT $3`, r.migration, []byte(after), limit)
 	if err != nil {
 		return nil, statedb.Explain(err)
 	}

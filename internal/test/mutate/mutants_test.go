@@ -564,6 +564,27 @@ LANGUAGE sql IMMUTABLE`,
 		pkg: "internal/repair", run: "^TestRepairKeepsAnInsertThatCameBetween$",
 	},
 	{
+		rule: "repair-target-first", what: "a row that legacy lacks is decided without the target",
+		file: "internal/repair/repair.go",
+		old:  "		if !row.Found {\n			// [repair-target-first]",
+		new:  "		if false {\n			// [repair-target-first]",
+		pkg:  "internal/repair", run: "^TestRepairCorrectsTheTarget$",
+	},
+	{
+		rule: "repair-target-first", what: "a row that the target refused counts as repaired",
+		file: "internal/repair/repair.go",
+		old:  "if r.Err != nil || r.Outcome != store.Applied {\n			left",
+		new:  "if r.Err != nil {\n			left",
+		pkg:  "internal/repair", run: "^TestRepairCorrectsTheTarget$",
+	},
+	{
+		rule: "not-after", what: "a row that is written unseen carries no time",
+		file: "internal/repair/repair.go",
+		old:  "record.Version{}, 0, now.Add(f.NotAfter))",
+		new:  "record.Version{}, 0, now.AddDate(1, 0, 0))",
+		pkg:  "internal/repair", run: "^TestRepairThatComesLateReadsAgain$",
+	},
+	{
 		rule: "repair-unchanged", what: "the tombstone is unconditional",
 		file: "internal/repair/decide.go",
 		old: `	only := seen.Version
