@@ -90,19 +90,28 @@ func (r *journalRepairer) repair(ctx context.Context, passes int) (int64, error)
 }
 
 // pass goes through the journal once, of which before keys have been cleared. why is one key's failure.
-// A page leaves the journal while the next one is repaired.
+// A page leaves the journal, and the page after the next is read, while the next one is repaired.
 func (r *journalRepairer) pass(ctx context.Context, before int64) (cleared, left int64, why, err error) {
-	after := record.Key("")
+	ctx, cancel := context.WithCancel(ctx)
+	reading := r.read(ctx, "")
+	defer func() {
+		cancel()
+		_, _ = reading()
+	}()
 	clearing := func() error { return nil } // waits for the page before
 	for more := true; more; {
 		if err = r.wait(ctx); err != nil {
 			break
 		}
 		var page, repaired []JournaledKey
-		if page, err = readJournal(ctx, r.ledger, after); err != nil || len(page) == 0 {
+		if page, err = reading(); err != nil || len(page) == 0 {
 			break
 		}
-		after, more = page[len(page)-1].Key, len(page) == journalPage
+		if more = len(page) == journalPage; more {
+			// [journal-changes]: its counts are from before its repair; that they are older leaves
+			// more keys.
+			reading = r.read(ctx, page[len(page)-1].Key)
+		}
 		var failed error
 		if repaired, failed, err = r.repairPage(ctx, page); err == nil {
 			err = r.sameTarget(ctx)
@@ -144,6 +153,21 @@ func (r *journalRepairer) pass(ctx context.Context, before int64) (cleared, left
 		why = nil
 	}
 	return cleared, left, why, err
+}
+
+// read begins to read the page of the keys after this one, and returns what awaits it.
+func (r *journalRepairer) read(ctx context.Context, after record.Key) func() ([]JournaledKey, error) {
+	var page []JournaledKey
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		page, err = readJournal(ctx, r.ledger, after)
+	}()
+	return func() ([]JournaledKey, error) {
+		<-done
+		return page, err
+	}
 }
 
 // repairPage returns the repaired keys of a page, and one key's failure.

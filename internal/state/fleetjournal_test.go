@@ -1,15 +1,21 @@
 package state_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/dual"
 	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/internal/state/reconciles"
+	"github.com/stranglerfig/migrator/internal/statedb"
+	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/reconcile"
 	"github.com/stranglerfig/migrator/record"
@@ -88,6 +94,76 @@ func clearKeepsLaterChanges(t *testing.T, s *state.Store, v over) {
 	lose() // the count is 1 again, as in the first that we saw
 	if cleared, err := r.Clear(t.Context(), []reconcile.JournaledKey{first}); err != nil || cleared != 0 || len(read()) != 1 {
 		t.Errorf("cleared another entry of the key: %v, %v", cleared, err)
+	}
+}
+
+// A key that is journaled again while its clearing waits for it stays.
+func TestClearWaitsForAChangeOfItsKey(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	exec(t, s, `INSERT INTO migrator.journal (migration, key, version, changes, reason, first_at, last_at)
+		SELECT $1, convert_to(i::text, 'UTF8'), repeat('0', 32), 1, 'timeout', now(), now() FROM generate_series(1, 3) i`, testMigration)
+	r := reconciles.New(s.Pool(), testMigration)
+	list, err := r.Journal(t.Context(), "", 10)
+	must(t, err)
+	tx, err := s.Pool().Begin(t.Context())
+	must(t, err)
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	_, err = tx.Exec(t.Context(), `UPDATE migrator.journal SET changes = changes + 1 WHERE key = '2'`)
+	must(t, err)
+	type result struct {
+		cleared int64
+		err     error
+	}
+	done := make(chan result, 1)
+	go func() {
+		cleared, err := r.Clear(t.Context(), list)
+		done <- result{cleared, err}
+	}()
+	testenv.Await(t, "the clearing to wait", func() bool {
+		return value[bool](t, s, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%clear_journal%' AND pid <> pg_backend_pid())`)
+	})
+	must(t, tx.Commit(t.Context()))
+	if got := <-done; got.err != nil || got.cleared != 2 {
+		t.Errorf("cleared %d of 3, one of them changed: %v", got.cleared, got.err)
+	}
+	if list, err = r.Journal(t.Context(), "", 10); err != nil || len(list) != 1 || list[0].Key != "2" || list[0].Changes != 2 {
+		t.Errorf("left %+v, %v", list, err)
+	}
+}
+
+// The journal grows faster than its statistics: what a page costs must not grow with the journal.
+func TestAPageOfTheJournalIsReadAndClearedByTheIndex(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	const page = 500
+	tx, err := s.Pool().Begin(t.Context())
+	must(t, err)
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	_, err = tx.Exec(t.Context(), `INSERT INTO migrator.journal (migration, key, version, changes, reason, first_at, last_at)
+		SELECT $1, convert_to(i::text, 'UTF8'), repeat('0', 32), 1, 'timeout', now(), now() FROM generate_series(1, 20000) i`, testMigration)
+	must(t, err)
+	rows := func() (n int64) {
+		t.Helper()
+		must(t, tx.QueryRow(t.Context(), `SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relid = 'migrator.journal'::regclass`).Scan(&n))
+		return n
+	}
+	before := rows()
+	keys, err := statedb.Page(t.Context(), tx, pgx.RowTo[[]byte], `SELECT key FROM migrator.journal
+		WHERE migration = $1 AND key > $2 ORDER BY key LIMIT $3`, testMigration, []byte("4"), page)
+	must(t, err)
+	if n := rows() - before; len(keys) != page || n != page {
+		t.Errorf("read %d keys from %d rows, want %d of each", len(keys), n, page)
+	}
+	before = rows()
+	changes := make([]int64, page)
+	for i := range changes {
+		changes[i] = 1
+	}
+	var cleared int64
+	must(t, tx.QueryRow(t.Context(), `SELECT migrator.clear_journal($1, $2, $3, $4)`, testMigration, keys, changes, make([]*time.Time, page)).Scan(&cleared))
+	if n := rows() - before; cleared != page || n != page {
+		t.Errorf("cleared %d keys from %d rows, want %d of each", cleared, n, page)
 	}
 }
 

@@ -22,34 +22,26 @@ func (s *Store) ReturnKeys(ctx context.Context, migration string, after record.K
 	if after != "" {
 		above, args = " AND j.key > $3", append(args, []byte(after))
 	}
-	rows, err := s.pool.Query(ctx, `SELECT j.key FROM migrator.return_journal j LEFT JOIN migrator.returns r ON r.migration = j.migration
-		WHERE j.migration = $1 AND j.changes > coalesce(r.floor, 0)`+above+` ORDER BY j.key LIMIT $2`, args...)
-	if err != nil {
-		return nil, statedb.Explain(err)
-	}
-	keys, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (record.Key, error) {
+	keys, err := statedb.Page(ctx, s.pool, func(row pgx.CollectableRow) (record.Key, error) {
 		var raw []byte
 		err := row.Scan(&raw)
 		return record.Key(raw), err
-	})
+	}, `SELECT j.key FROM migrator.return_journal j LEFT JOIN migrator.returns r ON r.migration = j.migration
+		WHERE j.migration = $1 AND j.changes > coalesce(r.floor, 0)`+above+` ORDER BY j.key LIMIT $2`, args...)
 	return keys, statedb.Explain(err)
 }
 
 // ReturnRest returns up to limit keys of the return journal of whose newest change legacy has no
 // copy, by the changes' numbers, up to most.
 func (s *Store) ReturnRest(ctx context.Context, migration string, most int64, limit int) ([]store.ReturnKey, error) {
-	rows, err := s.pool.Query(ctx, `SELECT key, changes FROM migrator.return_journal
-		WHERE migration = $1 AND changes <= $2 AND changes > (SELECT coalesce(max(greatest(floor, copied)), 0) FROM migrator.returns WHERE migration = $1)
-		ORDER BY changes LIMIT $3`, migration, most, limit)
-	if err != nil {
-		return nil, statedb.Explain(err)
-	}
-	keys, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (k store.ReturnKey, err error) {
+	keys, err := statedb.Page(ctx, s.pool, func(row pgx.CollectableRow) (k store.ReturnKey, err error) {
 		var raw []byte
 		err = row.Scan(&raw, &k.Change)
 		k.Key = record.Key(raw)
 		return k, err
-	})
+	}, `SELECT key, changes FROM migrator.return_journal
+		WHERE migration = $1 AND changes <= $2 AND changes > (SELECT coalesce(max(greatest(floor, copied)), 0) FROM migrator.returns WHERE migration = $1)
+		ORDER BY changes LIMIT $3`, migration, most, limit)
 	return keys, statedb.Explain(err)
 }
 

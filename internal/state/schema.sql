@@ -1164,8 +1164,10 @@ CREATE OR REPLACE FUNCTION migrator.clear_journal(of_migration text, keys bytea[
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
  SET enable_hashjoin TO 'off'
  SET enable_mergejoin TO 'off'
+ SET plan_cache_mode TO 'force_custom_plan'
 AS $function$
 DECLARE
     cleared bigint;
@@ -1173,13 +1175,12 @@ BEGIN
     PERFORM migrator.require('operator', of_migration);
     -- [journal-changes]: compare-and-set on what was read before the repair. In the order in which keys are journalled:
     -- two transactions must not wait for each other.
-    WITH mine AS (
-        SELECT j.key FROM unnest(keys, had_changes, since) AS l (key, changes, first_at)
-        JOIN migrator.journal j ON j.migration = of_migration AND j.key = l.key AND j.changes = l.changes
-            AND (l.first_at IS NULL OR j.first_at = l.first_at)
-        ORDER BY j.key FOR UPDATE OF j
+    WITH repaired AS MATERIALIZED (
+        SELECT of_migration AS migration, l.* FROM unnest(keys, had_changes, since) AS l (key, changes, first_at) ORDER BY l.key
     ), gone AS (
-        DELETE FROM migrator.journal j USING mine WHERE j.migration = of_migration AND j.key = mine.key RETURNING 1
+        DELETE FROM migrator.journal j USING repaired l
+        WHERE j.migration = l.migration AND j.key = l.key AND j.changes = l.changes AND (l.first_at IS NULL OR j.first_at = l.first_at)
+        RETURNING 1
     )
     SELECT count(*) INTO cleared FROM gone;
     RETURN cleared;

@@ -115,12 +115,7 @@ func (r *Runs) journal(ctx context.Context, after record.Key, limit int) ([]reco
 	if after == "" {
 		from = "key >= $2"
 	}
-	rows, err := r.pool.Query(ctx, `SELECT key, version, changes, reason, first_at FROM migrator.journal
-		WHERE migration = $1 AND `+from+` ORDER BY key LIMIT $3`, r.migration, []byte(after), limit)
-	if err != nil {
-		return nil, statedb.Explain(err)
-	}
-	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (j reconcile.JournaledKey, err error) {
+	list, err := statedb.Page(ctx, r.pool, func(row pgx.CollectableRow) (j reconcile.JournaledKey, err error) {
 		var key []byte
 		var version string
 		if err := row.Scan(&key, &version, &j.Changes, &j.Reason, &j.Since); err != nil {
@@ -129,7 +124,8 @@ func (r *Runs) journal(ctx context.Context, after record.Key, limit int) ([]reco
 		j.Key = record.Key(key)
 		j.Version, err = record.ParseVersion(version)
 		return j, err
-	})
+	}, `SELECT key, version, changes, reason, first_at FROM migrator.journal
+		WHERE migration = $1 AND `+from+` ORDER BY key LIMIT $3`, r.migration, []byte(after), limit)
 	return list, statedb.Explain(err)
 }
 
