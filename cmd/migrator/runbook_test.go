@@ -180,7 +180,8 @@ func TestTheRenderedRollbackSurvivesEveryKill(t *testing.T) {
 			sql(`SELECT pg_advisory_unlock(42), pg_advisory_lock(42)`)
 		}
 		// A session that waits for a lock does not see that its client is gone.
-		sql(`SELECT pg_terminate_backend(pid, 60000) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = 42`)
+		sql(`SELECT pg_terminate_backend(pid, 60000) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = 42
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
 	}
 	kills := len(killed)
 	sql(`SELECT pg_advisory_unlock(42)`)
@@ -230,7 +231,8 @@ func comesToTheGate(ctx context.Context, o *clitest.Operator, gate *pgx.Conn, en
 		case <-tick.C:
 		}
 		n := 0
-		if err := gate.QueryRow(ctx, `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 AND NOT granted`).Scan(&n); err != nil {
+		if err := gate.QueryRow(ctx, `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 AND NOT granted
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`).Scan(&n); err != nil {
 			o.T.Fatal(err)
 		}
 		if n > 0 {

@@ -53,7 +53,7 @@ func (r *running) blocked(like string) {
 	r.t.Helper()
 	for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
 		var waits bool
-		if err := r.SQL.QueryRow(r.t.Context(), "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE $1 AND wait_event_type = 'Lock')", like).Scan(&waits); err != nil {
+		if err := r.SQL.QueryRow(r.t.Context(), "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE $1 AND wait_event_type = 'Lock')", like).Scan(&waits); err != nil {
 			r.t.Fatal(err)
 		}
 		if waits {

@@ -181,12 +181,10 @@ func (f *Repairer) observe(ctx context.Context, items []Item, batch []int, done 
 	if len(writes) == 0 {
 		return nil, nil
 	}
-	failpoint.Here("repair.read")
-	results, err := f.Target.Apply(ctx, writes)
+	results, err := f.apply(ctx, writes)
 	if err != nil {
-		return nil, fmt.Errorf("write the target: %w", err)
+		return nil, err
 	}
-	failpoint.Here("repair.applied")
 	var again []int
 	for n, r := range results {
 		done[at[n]] = resultOf(writes[n], steps[n], r)
@@ -195,6 +193,16 @@ func (f *Repairer) observe(ctx context.Context, items []Item, batch []int, done 
 		}
 	}
 	return again, nil
+}
+
+func (f *Repairer) apply(ctx context.Context, writes []store.Write) ([]store.Result, error) {
+	failpoint.Here("repair.read")
+	results, err := f.Target.Apply(ctx, writes)
+	if err != nil {
+		return nil, fmt.Errorf("write the target: %w", err)
+	}
+	failpoint.Here("repair.applied")
+	return results, nil
 }
 
 // writeRows writes the rows that legacy has where they are newer than the target's entries, and
@@ -228,12 +236,10 @@ func (f *Repairer) writeRows(ctx context.Context, keys []record.Key, batch []int
 	if len(writes) == 0 {
 		return left, nil
 	}
-	failpoint.Here("repair.read")
-	results, err := f.Target.Apply(ctx, writes)
+	results, err := f.apply(ctx, writes)
 	if err != nil {
-		return nil, fmt.Errorf("write the target: %w", err)
+		return nil, err
 	}
-	failpoint.Here("repair.applied")
 	for n, r := range results {
 		if r.Err != nil || r.Outcome != store.Applied {
 			left = append(left, at[n])

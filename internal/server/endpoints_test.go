@@ -182,6 +182,7 @@ func TestALongOperationEndsWithTheProcess(t *testing.T) {
 		answered := make(chan struct{})
 		go func() { defer close(answered); mux.ServeHTTP(httptest.NewRecorder(), r) }()
 		time.Sleep(5 * time.Minute)
+		synctest.Wait()
 		select {
 		case <-answered:
 			t.Error("it ended by itself")

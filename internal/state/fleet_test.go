@@ -224,7 +224,8 @@ func aRenewalAndATransitionAgreeOnWhoIsLive(t *testing.T, s *state.Store, v over
 	_, err := s.Transition(t.Context(), testMigration, func(e phases.Snapshot) (phases.Move, error) {
 		go func() { _, err := a.Renew(t.Context(), a.grant.Lease, 3); renewed <- err }()
 		testenv.Await(t, "the renewal to wait", func() bool {
-			return value[int64](t, s, `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`) == 1
+			return value[int64](t, s, `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+				AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`) == 1
 		})
 		lapse(t, s, "a")
 		return phases.Move{}, errors.New("enough")
@@ -281,7 +282,8 @@ func notifications(t *testing.T, s *state.Store, v over) {
 	must(t, err)
 	walk(t, s, nil, shadowWrite)
 	next(2)
-	exec(t, s, `SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE query = 'LISTEN migrator' OR query LIKE '%phase, percent, epoch FROM migrator.migrations%' AND pid <> pg_backend_pid()`)
+	exec(t, s, `SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
+		WHERE datname = current_database() AND (query = 'LISTEN migrator' OR query LIKE '%phase, percent, epoch FROM migrator.migrations%') AND pid <> pg_backend_pid()`)
 	walk(t, s, nil, dualRead)
 	for got := range hints {
 		if got == 3 {

@@ -182,7 +182,8 @@ func TestAllLeadershipsShareOneSession(t *testing.T) {
 		t.Error("another leadership has ended with it")
 	}
 	exec(t, other, `SELECT pg_terminate_backend(l.pid, 60000) FROM pg_locks l, hashtextextended('migrator leader migration-0', 0) h
-		WHERE l.locktype = 'advisory' AND l.granted AND l.classid::bigint = (h >> 32) & 4294967295 AND l.objid::bigint = h & 4294967295`)
+		WHERE l.locktype = 'advisory' AND l.granted AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+			AND l.classid::bigint = (h >> 32) & 4294967295 AND l.objid::bigint = h & 4294967295`)
 	for i, ctx := range led {
 		if i == 1 {
 			continue

@@ -317,7 +317,7 @@ func TestATransitionThatDiesLeavesNothing(t *testing.T) {
 	}()
 	<-decided
 	// Its connections end, as they do when its process is killed.
-	_, err = other.Pool().Exec(t.Context(), `SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE state = 'idle in transaction'`)
+	_, err = other.Pool().Exec(t.Context(), `SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'`)
 	must(t, err)
 	if _, err := move(t.Context(), other, shadowWrite); err != nil {
 		t.Fatal(err)
