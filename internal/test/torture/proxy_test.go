@@ -18,13 +18,16 @@ import (
 // wire is one process's connection to one server, through a proxy that can be made faulty.
 type wire struct {
 	*toxiproxy.Proxy
-	mu sync.Mutex // one fault at a time
+	address string     // Listen is written again with each Start
+	mu      sync.Mutex // one fault at a time
 }
 
 func newWire(name, upstream string) (*wire, error) {
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
 	w := &wire{Proxy: toxiproxy.NewProxy(server, name, "127.0.0.1:0", upstream)}
-	return w, w.Start()
+	err := w.Start()
+	w.address = w.Listen
+	return w, err
 }
 
 // through returns the URL with the wire in place of its server.
@@ -33,7 +36,7 @@ func (w *wire) through(raw string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	u.Host = w.Listen
+	u.Host = w.address
 	return u.String(), nil
 }
 
