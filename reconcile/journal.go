@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	journalPage = 2000
+	journalPage = 5000
 	// journalBatch keys are repaired at a time, and so many of a page beside each other.
 	journalBatch = 500
 	// journalLocked rows of legacy are read under their locks at a time: their writers wait meanwhile.

@@ -190,6 +190,7 @@ func (r *journalRepairer) repairPage(ctx context.Context, page []JournaledKey) (
 	if err := group.Wait(); err != nil {
 		return nil, nil, err
 	}
+	repaired = make([]JournaledKey, 0, len(page))
 	for i, d := range done {
 		if d.Err != nil {
 			why = fmt.Errorf("key %q: %w", d.Key, d.Err)

@@ -218,8 +218,7 @@ func (f *Repairer) writeRows(ctx context.Context, keys []record.Key, batch []int
 	if err != nil {
 		return nil, fmt.Errorf("read legacy under lock: %w", err)
 	}
-	var writes []store.Write
-	var at []int
+	writes, at := make([]store.Write, 0, len(rows)), make([]int, 0, len(rows))
 	for n, row := range rows {
 		if !row.Found {
 			// [repair-target-first]: it is read again after the target.

@@ -96,11 +96,12 @@ func (a *applying) append(w *store.Write, i int, key, sidecarKey string, limit i
 	}
 	c := a.open[kind]
 	if c == nil || len(c.places) >= limit || c.size >= loadBytes || !c.notAfter.Equal(w.NotAfter) {
+		few := min(limit, len(a.writes)-i)
 		c = &applyCall{notAfter: w.NotAfter, command: command{
 			// [retain-once]: once, since a conditional write that is sent again would be refused by
 			// its own effect, and count as failed.
-			key: key, script: a.t.apply, once: w.Only != nil, args: make([]any, 0, 16),
-		}}
+			key: key, script: a.t.apply, once: w.Only != nil, args: make([]any, 0, 3+few*(5+2*len(a.t.schema.Fields))), keys: make([]string, 0, 2*few),
+		}, places: make([]int, 0, few)}
 		late := ""
 		if !w.NotAfter.IsZero() {
 			late = strconv.FormatInt(w.NotAfter.UnixMicro(), 10)
