@@ -109,6 +109,8 @@ func (c *workerPool) work(ctx context.Context, woken *river.Job[jobArgs]) error 
 		// fetch the job again each time.
 		c.leave()
 		return river.JobSnooze(queueRetry)
+	case errors.Is(err, errPaused): // the queue is too, once its processes have heard of it
+		return river.JobSnooze(queueRetry)
 	case err != nil:
 		c.log().Warn("taking a job failed", "run", woken.Args.Run, "job", woken.Args.Number, "error", err, hint.Attr(err))
 		return river.JobSnooze(queueRetry) // the job itself did not fail
@@ -165,7 +167,10 @@ func (c *workerPool) work(ctx context.Context, woken *river.Job[jobArgs]) error 
 	return err
 }
 
-var errOtherConfig = errors.New("the run has another config hash")
+var (
+	errOtherConfig = errors.New("the run has another config hash")
+	errPaused      = errors.New("the run is paused")
+)
 
 // take claims the job. It returns nil if the job does not wait, whatever the queue says: it is
 // done, or another worker has it, or the run is over.
@@ -178,11 +183,11 @@ func (c *workerPool) take(ctx context.Context, a jobArgs, wakeup int64) (*held, 
 			wakeup = $3, worker = $4, beat_at = clock_timestamp()
 		FROM migrator.reconcile_runs r
 		WHERE j.run = $1 AND j.number = $2 AND j.state = 'waiting'
-		  AND r.id = j.run AND r.migration = $5 AND r.status IN ('running', 'paused') AND r.config_hash = $6
+		  AND r.id = j.run AND r.migration = $5 AND r.status = 'running' AND r.config_hash = $6
 		RETURNING j.attempt::text, r.terms::text, j.chunks::text`, a.Run, a.Number, wakeup, c.name, c.r.migration, c.config).Scan(&h.attempt, &about, &chunks)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return nil, c.logSkipped(ctx, a.Run)
+		return nil, c.skip(ctx, a)
 	case err != nil:
 		return nil, statedb.Explain(err)
 	}
@@ -192,15 +197,20 @@ func (c *workerPool) take(ctx context.Context, a jobArgs, wakeup int64) (*held, 
 	return h, json.Unmarshal([]byte(chunks), &h.job.Chunks)
 }
 
-// logSkipped logs once that a run has another config hash: the job stays in the queue for others.
-func (c *workerPool) logSkipped(ctx context.Context, run int64) error {
+// skip returns why a job that waits was not taken, or nil if it does not wait. It logs once that a
+// run has another config hash: the job stays in the queue for others.
+func (c *workerPool) skip(ctx context.Context, a jobArgs) error {
+	run := a.Run
 	var config string
-	err := c.r.pool.QueryRow(ctx, `SELECT config_hash FROM migrator.reconcile_runs WHERE id = $1 AND status IN ('running', 'paused')`, run).Scan(&config)
+	err := c.r.pool.QueryRow(ctx, `SELECT r.config_hash FROM migrator.reconcile_runs r JOIN migrator.reconcile_jobs j ON j.run = r.id
+		WHERE r.id = $1 AND j.number = $2 AND j.state = 'waiting' AND r.status IN ('running', 'paused')`, run, a.Number).Scan(&config)
 	switch {
-	case errors.Is(err, pgx.ErrNoRows) || err == nil && config == c.config:
+	case errors.Is(err, pgx.ErrNoRows):
 		return nil
 	case err != nil:
 		return statedb.Explain(err)
+	case config == c.config: // or it was when the job was to be taken
+		return errPaused
 	}
 	if _, logged := c.skipped.LoadOrStore(run, true); !logged {
 		c.log().Error("skipping run: its config hash differs from this worker's",
