@@ -200,3 +200,28 @@ func TestNarrowerKeysAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestRowsOfATargetAreCountedBeforeTheFirstWrite: once it is prepared they may be migrator's.
+func TestRowsOfATargetAreCountedBeforeTheFirstWrite(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	from, to := pairOf(t, d, "contents", idText, `CREATE TABLE copies (LIKE items INCLUDING ALL)`)
+	rows := 0
+	for _, want := range []struct {
+		rows int
+		text string
+	}{
+		{0, ""}, {1, "has 1 row that"}, {10_000, "has 10,000 rows that"}, {10_001, "has more than 10,000 rows that"},
+	} {
+		d.exec(`INSERT INTO contents.copies (id) SELECT i FROM generate_series($1::int, $2) i`, rows+1, want.rows)
+		rows = want.rows
+		got := strings.Join(found(d, from, to, 2), "\n")
+		if has := strings.Contains(got, "warning "+store.ContentsCheck); has != (want.text != "") || !strings.Contains(got, want.text) {
+			t.Errorf("of %d rows: %q, want %q", rows, got, want.text)
+		}
+	}
+	d.ok(to.Prepare(d.ctx))
+	if got := strings.Join(found(d, from, to, 2), "\n"); strings.Contains(got, store.ContentsCheck) {
+		t.Errorf("of a target that is prepared: %q", got)
+	}
+}
