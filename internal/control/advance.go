@@ -99,6 +99,13 @@ func (c *Controller) Advance(ctx context.Context, a Advance) (Step, error) {
 		err = c.beginFence(ctx, &step, e.Status, a, decide)
 	default:
 		if to.Phase == phases.Complete && !a.DryRun {
+			// A step that is refused has moved nothing.
+			if e, err = c.State.Snapshot(ctx, c.Migration); err != nil {
+				return step, err
+			}
+			if err := decide(e); err != nil {
+				return step, err
+			}
 			// In retain an application may have gone on to give numbers of its own.
 			if err := c.advanceNumbers(ctx); err != nil {
 				return step, err

@@ -77,8 +77,15 @@ func TestNumbersPassBehindTheFence(t *testing.T) {
 		t.Errorf("called in %v, fenced: %v", at, fenced)
 	}
 
-	// Complete: before the step, and not in a dry run.
+	// Complete: before the step, and neither in a dry run nor if the step is refused.
 	at = nil
+	ctl.Settings.Retain.For = phases.Duration(time.Hour)
+	var closed *control.GatesClosedError
+	if _, err = ctl.Advance(b.ctx, control.Advance{}); !errors.As(err, &closed) || len(at) != 0 {
+		t.Errorf("a gate is closed: %v, called in %v", err, at)
+	}
+	b.consistent(phases.Retain)
+	ctl.Settings.Retain.For = 0
 	_, err = ctl.Advance(b.ctx, control.Advance{DryRun: true})
 	b.check(err)
 	if len(at) != 0 {
