@@ -2378,6 +2378,9 @@ BEGIN
         WHERE e.id = void.id AND NOT EXISTS (SELECT FROM named WHERE named.id = e.id);
     DELETE FROM migrator.outbox WHERE migration = of_migration AND (delivered_at < clock_timestamp() - interval '30 days'
         OR delivered_at IS NULL AND at < clock_timestamp() - interval '7 days');
+    -- Without webhooks no process takes the wake-ups; with them, messages of which one was lost are found in half a minute.
+    DELETE FROM migrator_river.river_job WHERE kind = 'webhooks' AND state = 'available' AND scheduled_at < clock_timestamp() - interval '1 hour'
+        AND queue = 'webhooks_' || left(encode(sha256(convert_to(of_migration, 'UTF8')), 'hex'), 16);
 END $function$;
 
 CREATE OR REPLACE FUNCTION migrator.prune_findings(of_migration text, keep interval)
