@@ -112,6 +112,11 @@ func TestConsistencyGate(t *testing.T) {
 			w.traffic(25*time.Hour, time.Hour, 5*time.Minute, agreeing)
 			w.traffic(time.Hour, 0, 10*time.Second, steady(counts{comparison(telemetry.Lagged): 3, comparison(telemetry.Aborted): 50, comparison(telemetry.Dropped): 9}))
 		}, phases.GateConsistency, phases.Pass, "25h of 1d covered"},
+		{"comparisons that follow a miss are no sample", dualRead, 4 * day, func(w *fixture) {
+			missed := comparison(telemetry.Agreed)
+			missed.Role = telemetry.Missed
+			w.traffic(4*day, 0, 5*time.Minute, steady(counts{missed: 50}))
+		}, phases.GateConsistency, phases.NoData, ""},
 		{"comparisons that were not completed are none", dualRead, 4 * day, func(w *fixture) {
 			w.traffic(4*day, 0, 5*time.Minute, steady(counts{comparison(telemetry.Aborted): 50, comparison(telemetry.Dropped): 9}))
 		}, phases.GateConsistency, phases.NoData, ""},
@@ -165,6 +170,11 @@ func TestFailureGates(t *testing.T) {
 		{"an outage that is over, and nothing since", dualRead, 2 * day, func(w *fixture) {
 			w.traffic(2*day, 40*time.Minute, 5*time.Minute, writes(0, 1000))
 		}, phases.GateShadowWrites, phases.NoData, "since the limit was surely broken, until"},
+		{"a bad half hour that is over, after a long good time", dualRead, 30 * day, func(w *fixture) {
+			w.traffic(30*day, 50*time.Minute, 5*time.Minute, writes(10000, 0))
+			w.traffic(50*time.Minute, 40*time.Minute, 5*time.Minute, writes(0, 40))
+			w.traffic(40*time.Minute, 0, 10*time.Second, writes(100, 0))
+		}, phases.GateShadowWrites, phases.Pass, "0 of 24000"},
 		{"a shorter calm", dualRead, 2 * day, func(w *fixture) {
 			w.Settings.Gates.ShadowWrites.Calm = phases.Duration(5 * time.Second)
 			w.traffic(2*day, 10*time.Minute, 5*time.Minute, writes(0, 1000))
@@ -209,9 +219,43 @@ func TestFailureGates(t *testing.T) {
 		}, phases.GateTargetReads, phases.Pass, "0 of 25920"},
 		{"an open breaker", cutover, day, func(w *fixture) {
 			w.traffic(day, 0, 5*time.Minute, steady(counts{target(telemetry.Read, telemetry.OK): 90, target(telemetry.Read, telemetry.Rejected): 10}))
-		}, phases.GateTargetReads, phases.Fail, ""},
+		}, phases.GateTargetReads, phases.Fail, "10 of 100 reads"},
 	} {
 		t.Run(c.name, c.run)
+	}
+}
+
+// TestFailureGateIsDue: at the time that a gate names it opens, if the traffic goes on as it did. A good
+// while before that it does not.
+func TestFailureGateIsDue(t *testing.T) {
+	t.Parallel()
+	for name, outage := range map[string]time.Duration{"from the step's beginning": 0, "from the end of an outage": 90 * time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const began = 3 * time.Hour // before noon
+			after := func(d time.Duration) phases.Evaluation {
+				w := newFixture(t, dualRead, began)
+				w.State.Now = noon.Add(d)
+				w.traffic(began, -d, 5*time.Minute, func(ago time.Duration) counts {
+					if ago > began-outage {
+						return counts{target(telemetry.Write, telemetry.Failed): 50}
+					}
+					return counts{target(telemetry.Write, telemetry.OK): 50}
+				})
+				return w.Gate(w.Settings.Gates.Ahead(phases.DualRead)[1])
+			}
+			e := after(0)
+			left := e.Due.Sub(noon)
+			if e.Name != phases.GateShadowWrites || e.Verdict != phases.Inconclusive || left < time.Hour {
+				t.Fatalf("%s %s (%s), due %s", e.Name, e.Verdict, e.Detail, e.Due)
+			}
+			if e := after((left * 9 / 10).Truncate(5 * time.Minute)); e.Verdict != phases.Inconclusive {
+				t.Errorf("early: %s (%s)", e.Verdict, e.Detail)
+			}
+			if e := after(left + 5*time.Minute); e.Verdict != phases.Pass {
+				t.Errorf("when it was due: %s (%s)", e.Verdict, e.Detail)
+			}
+		})
 	}
 }
 

@@ -109,6 +109,13 @@ func TestTriggers(t *testing.T) {
 		{"errors: all of few", func(w *fixture) { w.traffic(30*time.Second, 0, ten, steady(reads(0, 4))) }, phases.NoData, "12 samples, 20 needed"},
 		{"errors: all", func(w *fixture) { w.traffic(30*time.Second, 0, ten, steady(reads(0, 10))) }, phases.Firing, ""},
 		{"errors: of writes", flow(steady(counts{target(telemetry.Write, telemetry.OK): 95, target(telemetry.Write, telemetry.TimedOut): 5, target(telemetry.Read, telemetry.OK): 10_000})), phases.Firing, "writes to the target failed"},
+		{"errors: of both, of writes more", flow(steady(counts{
+			target(telemetry.Write, telemetry.OK): 50, target(telemetry.Write, telemetry.Failed): 50, target(telemetry.Read, telemetry.OK): 95, target(telemetry.Read, telemetry.Failed): 5,
+		})), phases.Firing, "writes to the target failed"},
+		{"errors: of both, of reads more", flow(steady(counts{
+			target(telemetry.Write, telemetry.OK): 95, target(telemetry.Write, telemetry.Failed): 5, target(telemetry.Read, telemetry.OK): 50, target(telemetry.Read, telemetry.Failed): 50,
+		})), phases.Firing, "reads from the target failed"},
+		{"errors: in a window that began before the period", func(w *fixture) { w.traffic(40*time.Minute, 0, 40*time.Minute, steady(reads(50, 50))) }, phases.Firing, ""},
 		{"errors: that fell back", flow(steady(counts{target(telemetry.Read, telemetry.OK): 95, target(telemetry.Read, telemetry.TimedOut): 5, fallback: 5})), phases.Firing, ""},
 		{"errors: few, and the breaker refused the rest", flow(steady(counts{
 			target(telemetry.Read, telemetry.Failed): 2, fallback: 2, target(telemetry.Read, telemetry.Rejected): 98, ofLegacy(telemetry.Untried): 98,
@@ -148,6 +155,10 @@ func TestTriggers(t *testing.T) {
 		{"latency: the same", took(time.Millisecond, time.Millisecond, 20_000), phases.Quiet, ""},
 		{"latency: a tenth slower", took(1100*time.Microsecond, time.Millisecond, 20_000), phases.Quiet, ""},
 		{"latency: p99 worse by half", took(1500*time.Microsecond, time.Millisecond, 20_000), phases.Firing, "99th percentile of reads in 5m"},
+		{"latency: two of a hundred time out", func(w *fixture) {
+			took(time.Millisecond, time.Millisecond, 20_000)(w)
+			w.timed(target(telemetry.Read, telemetry.TimedOut), durations(400, time.Second, 3))
+		}, phases.Firing, ""},
 		{"latency: ten times, of few", took(10*time.Millisecond, time.Millisecond, 300), phases.NoData, "300 samples, 500 needed"},
 		{"latency: another epoch's", old(took(9*time.Millisecond, time.Millisecond, 20_000)), phases.NoData, ""},
 
@@ -193,6 +204,13 @@ func TestLatencyCeiling(t *testing.T) {
 	w.Settings.Triggers.Latency.Ceiling = phases.Duration(5 * time.Millisecond)
 	w.timed(target(telemetry.Read, telemetry.OK), durations(5000, 10*time.Millisecond, 1))
 	if got := w.trigger(phases.TriggerLatency); got.Verdict != phases.Firing || !strings.Contains(got.Detail, "ceiling 5ms") || got.Limit != 0.005 {
+		t.Errorf("%s (%s)", got.Verdict, got.Detail)
+	}
+	// The ceiling is between the bounds of the percentile: it is not surely exceeded.
+	w = newFixture(t, cutover, day)
+	w.Settings.Triggers.Latency.Ceiling = phases.Duration(20 * time.Millisecond)
+	w.timed(target(telemetry.Read, telemetry.OK), durations(5000, 10*time.Millisecond, 1))
+	if got := w.trigger(phases.TriggerLatency); got.Verdict != phases.Quiet {
 		t.Errorf("%s (%s)", got.Verdict, got.Detail)
 	}
 	w = newFixture(t, cutover, day)
