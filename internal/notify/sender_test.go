@@ -129,8 +129,8 @@ func TestSenderRetriesOnlyFailedWebhooks(t *testing.T) {
 		t.Fatal(err)
 	}
 	hooks := []migration.Webhook{
+		{URL: listen(&bad, broken.Load), SecretFile: secret, Events: []string{"due", "advance"}}, // first: it keeps the message from no other
 		{URL: listen(&good, func() bool { return false }), SecretFile: secret, Events: []string{"due"}},
-		{URL: listen(&bad, broken.Load), SecretFile: secret, Events: []string{"due", "advance"}},
 	}
 	box := &stubOutbox{waiting: []outbox.Message{{ID: "one", Event: outbox.StepDue}, {ID: "two", Event: "rollback"}}}
 	s := &Sender{Outbox: box, Webhooks: func() []migration.Webhook { return hooks }, log: logs.OrDiscard(nil), deliveredTo: map[string][]string{}}
