@@ -138,6 +138,25 @@ func TestBreakerOpensAfterConsecutiveFailuresAndProbes(t *testing.T) {
 			t.Fatal("open")
 		}
 	})
+	bubble(t, "a probe that was given up proves nothing of now", func(t *testing.T) {
+		b := breaker{most: time.Second}
+		b.trip(t)
+		tick(time.Second)
+		first, _ := b.allow()
+		tick(time.Second)
+		second, ok := b.allow()
+		if !ok {
+			t.Fatal("no second probe")
+		}
+		b.report(first, nil) // what it asked may have been answered before the store failed again
+		if !b.failing.Load() || b.attempt(nil) {
+			t.Fatal("closed by it")
+		}
+		b.report(second, nil)
+		if b.failing.Load() {
+			t.Fatal("not closed by the one under way")
+		}
+	})
 	bubble(t, "a caller that gives up proves nothing", func(t *testing.T) {
 		var b breaker
 		for range 10 {

@@ -41,6 +41,13 @@ func TestOnlyAConfirmedMismatchCounts(t *testing.T) {
 				p.target.entries[1] = Versioned[int]{1001, true, record.MakeVersion(0, 0, 2)}
 			}
 		}},
+		{name: "the target has moved, and stays", phase: phases.DualRead, lagged: true, during: func(p *testInstance, n int) {
+			if n == 0 {
+				p.target.mu.Lock()
+				defer p.target.mu.Unlock()
+				p.target.entries[1] = Versioned[int]{0, true, record.MakeVersion(0, 0, 2)}
+			}
+		}},
 		{name: "the target moves", phase: phases.DualRead, lagged: true, during: func(p *testInstance, n int) {
 			p.target.mu.Lock()
 			defer p.target.mu.Unlock()

@@ -3,6 +3,7 @@ package dual
 import (
 	"context"
 	"errors"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -226,6 +227,28 @@ func TestDegradedDeleteOfAbsentKeyIsNotUndoneByARead(t *testing.T) {
 		}
 		_ = p.stop()
 	})
+}
+
+// TestTooManyDegradedRecords: those beyond the limit are not known one by one. So no record is read from the
+// target, also once it has all that are known.
+func TestTooManyDegradedRecords(t *testing.T) {
+	t.Parallel()
+	var d degraded
+	entries := make([]JournalEntry, degradedKeys+1)
+	for n := range entries {
+		entries[n].Key = record.Key(strconv.Itoa(n))
+	}
+	d.add(entries)
+	for _, e := range entries {
+		d.caughtUp(e.Key, e.Version, true, true)
+	}
+	if _, behind, _ := d.missing(entries[degradedKeys].Key); !behind || !d.some.Load() {
+		t.Error("the target may answer for a record that it lacks")
+	}
+	d.clear()
+	if _, behind, _ := d.missing(entries[0].Key); behind || d.some.Load() {
+		t.Error("a record is behind after the route has changed")
+	}
 }
 
 // TestNoWriteIsAcknowledgedOnAStateThatForgot: the journal's answer is of an older epoch,

@@ -81,6 +81,10 @@ func TestUncertainLegacyWriteIsJournaled(t *testing.T) {
 		if _, ok := p.fleet.Journaled()["5"]; !ok || !errors.Is(err, errDown) {
 			t.Fatalf("%v, journal %v", err, p.fleet.Journaled())
 		}
+		// The application knows that it failed: no acknowledged write is missing in the target.
+		if tick(time.Second); p.Route().Phase != phases.Cutover {
+			t.Errorf("rolled back to %s", p.Route())
+		}
 		_ = p.stop()
 	})
 }
@@ -322,6 +326,25 @@ func TestQueuedWriteIsNeverDroppedSilently(t *testing.T) {
 		p.mustPut(1, 1)
 		tick(5 * time.Second)
 		if s := p.Stats(); s.Abandoned != 1 {
+			t.Fatalf("%+v", s)
+		}
+		if err := p.stop(); err == nil || len(p.fleet.leases) != 1 {
+			t.Fatalf("%v: must not leave cleanly", err)
+		}
+	})
+	bubble(t, "journal closed, after a later write of unknown outcome", func(t *testing.T) {
+		p := newTestInstance(t, newFleet(route(phases.ShadowWrite)), newTarget(), newLegacy(), adjust{writer: func(c *WriterConfig[int, int]) {
+			c.Uncertain = func(error) bool { return true }
+		}})
+		settle()
+		p.target.do(func() { p.target.broken = errDown })
+		p.fleet.do(func() { p.fleet.outage = errDown })
+		p.mustPut(1, 1)
+		tick(2 * time.Second)
+		_ = p.writer.Put(t.Context(), 1, 2, func(context.Context) (record.Version, error) { return record.Version{}, errDown })
+		p.fleet.do(func() { p.fleet.outage, p.fleet.result = nil, &JournalResult{Fenced: true} })
+		tick(5 * time.Second)
+		if s := p.Stats(); s.Abandoned != 1 || s.Pending != 0 {
 			t.Fatalf("%+v", s)
 		}
 		if err := p.stop(); err == nil || len(p.fleet.leases) != 1 {

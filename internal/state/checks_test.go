@@ -27,8 +27,11 @@ func TestChecksAreComparedWithThoseOfTheApply(t *testing.T) {
 	a := applied()
 	_, _, err := s.Apply(t.Context(), a)
 	must(t, err)
+	since := map[string]time.Time{}
 	looks := func(want string, before map[string]store.CheckResult, checks ...store.Check) {
 		t.Helper()
+		former := since
+		since = map[string]time.Time{}
 		was, err := s.NoteChecks(t.Context(), a.Migration, checks)
 		must(t, err)
 		if !maps.Equal(was, before) {
@@ -44,6 +47,10 @@ func TestChecksAreComparedWithThoseOfTheApply(t *testing.T) {
 			}
 			if is = append(is, text); now.Before(c.Looked) || c.Looked.Before(c.Since) || c.Detail == "" {
 				t.Errorf("%+v at %s", c, now)
+			}
+			since[c.Name] = c.Since
+			if same := before[c.Name] == c.Result; c.Since.Equal(former[c.Name]) != same {
+				t.Errorf("%s is %s since %s, and was %q since %s", c.Name, c.Result, c.Since, before[c.Name], former[c.Name])
 			}
 		}
 		if got := strings.Join(is, ", "); got != want {

@@ -212,6 +212,8 @@ func TestPruneKeepsWhatTheHistoryNames(t *testing.T) {
 		aged(week+10.5, "a", phases.Firing), // another verdict than before
 		aged(week+10.9, "b", phases.Quiet),  // another trigger
 	}
+	// Three of the same twenty minutes, among the last hundred of a trigger that is evaluated seldom.
+	keep = append(keep, aged(hours+.2, "seldom", phases.Quiet), aged(hours+.21, "seldom", phases.Quiet), aged(hours+.22, "seldom", phases.Quiet))
 	aged(week+10.2, "a", phases.Quiet)                             // after one like it
 	keep = append(keep, aged(week+10.4, "a", phases.Quiet))        // after another
 	keep = append(keep, aged(week+10.6, "a", phases.Inconclusive)) // and before it

@@ -217,6 +217,13 @@ func observeRefusesAndPassesOver(t *testing.T, s *state.Store, v over) {
 	if n, err := s.RollUp(t.Context(), testMigration); err != nil || n != 0 || len(observed(t, s, time.Hour)) != 1 {
 		t.Errorf("after it was left out: %d, %v", n, err)
 	}
+	exec(t, s, `INSERT INTO migrator.windows SELECT of.migration, 'new', n, 'i', 1, 'h1', of.began_at, of.began_at, 0, '\x63' FROM migrator.buckets of, generate_series(2, 3) n LIMIT 2`)
+	if _, err := s.RollUp(t.Context(), testMigration); err == nil {
+		t.Error("two more were rolled up")
+	}
+	if st, err := s.Status(t.Context(), testMigration); err != nil || st.UnreadableWindows != 3 {
+		t.Errorf("after two more: %d, %v", st.UnreadableWindows, err)
+	}
 }
 
 // TestARollUpThatDiesLeavesEverything: it has one transaction.

@@ -148,7 +148,12 @@ func TestTwoDaemonsShareAnOutbox(t *testing.T) {
 	if kept := value[int64](t, s, `SELECT count(*) FROM migrator.outbox`); kept != n {
 		t.Errorf("%d are remembered", kept)
 	}
-	exec(t, s, `UPDATE migrator.outbox SET at = at - interval '8 days', delivered_at = delivered_at - interval '29 days'`)
+	exec(t, s, `UPDATE migrator.outbox SET at = at - interval '6 days'`)
+	must(t, s.Prune(t.Context(), testMigration))
+	if kept := value[int64](t, s, `SELECT count(*) FROM migrator.outbox`); kept != n {
+		t.Errorf("%d are remembered after 6 days", kept)
+	}
+	exec(t, s, `UPDATE migrator.outbox SET at = at - interval '2 days', delivered_at = delivered_at - interval '29 days'`)
 	must(t, s.Prune(t.Context(), testMigration))
 	if kept := value[int64](t, s, `SELECT count(*) FROM migrator.outbox`); kept != 1 {
 		t.Errorf("%d are remembered after 8 days, want the delivered one", kept)

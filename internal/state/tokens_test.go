@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -233,6 +234,15 @@ func TestWhoMakesTokens(t *testing.T) {
 	_, _, err = h.asAnn.CreateToken(ctx, state.NewToken{Replaces: made.ID, Lives: time.Hour})
 	must(t, err)
 	refusedWith(t, "without an overlap", h.as(h.server, second, `SELECT FROM migrator.list_tokens()`), "not valid")
+	// An overlap makes no token last longer.
+	_, brief, err := h.asAnn.CreateToken(ctx, state.NewToken{Lives: time.Minute})
+	must(t, err)
+	must(t, create(h.asAnn, state.NewToken{Replaces: brief.ID, Overlap: 24 * time.Hour}))
+	all, err := h.asAnn.Tokens(ctx)
+	must(t, err)
+	if n := slices.IndexFunc(all, func(k state.Token) bool { return k.ID == brief.ID }); n < 0 || !all[n].Expires.Equal(brief.Expires) {
+		t.Errorf("a token of a minute, replaced: %+v", all)
+	}
 	if _, err := h.asBob.RevokeToken(ctx, old.ID); err == nil || !strings.Contains(err.Error(), "no token") {
 		t.Errorf("another's token was revoked: %v", err)
 	}
