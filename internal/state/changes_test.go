@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stranglerfig/migrator/dual"
+	"github.com/stranglerfig/migrator/dual/pgfleet"
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
 	"github.com/stranglerfig/migrator/phases"
@@ -115,6 +117,7 @@ func TestComparedShareIsPartOfTheRoute(t *testing.T) {
 		return s.Apply(t.Context(), a)
 	}
 	const both = `{"name":"products","phases":{"cutover":{"shadow":25},"grace":{"shadow":5}}}`
+	fleet := pgfleet.New(s.Pool(), testMigration, pgfleet.Options{})
 	walk(t, s, nil, shadowWrite, dualRead)
 	if st, done, err := apply(both); err != nil || done.Epoch || len(done.Changes) != 2 || !st.Route.Shadow.IsZero() {
 		t.Errorf("dual-read: %+v, %+v, %v", st.Route, done, err)
@@ -129,6 +132,12 @@ func TestComparedShareIsPartOfTheRoute(t *testing.T) {
 		if st.Route.Shadow.String() != c.want {
 			t.Errorf("%s: %q, want %q", c.to, st.Route.Shadow, c.want)
 		}
+		g, err := fleet.Join(t.Context(), dual.Identity{Instance: "web"})
+		must(t, err)
+		if g.Route != st.Route {
+			t.Errorf("an instance is on %+v, the migration on %+v", g.Route, st.Route)
+		}
+		must(t, fleet.Leave(t.Context(), g.Lease))
 	}
 	at, err := s.Status(t.Context(), testMigration)
 	must(t, err)

@@ -190,6 +190,19 @@ func TestScanDetectsRestart(t *testing.T) {
 	for i := range 30 {
 		applied(t, target, write(i, 1))
 	}
+	lost := func(seen string) (now, lost string) {
+		t.Helper()
+		now, lost, err := target.LookForLoss(t.Context(), seen)
+		ok(t, err)
+		return now, lost
+	}
+	seen, _ := lost("")
+	if _, lost := lost(seen); lost != "" {
+		t.Errorf("a server that stayed: %s", lost)
+	}
+	if _, lost := lost(seen + " another"); lost == "" { // the masters of a cluster, of which one is gone
+		t.Error("one of two masters is gone, and nothing is lost")
+	}
 	restarted := false
 	err := target.Scan(t.Context(), func([]store.Entry) error {
 		if !restarted {
@@ -200,6 +213,9 @@ func TestScanDetectsRestart(t *testing.T) {
 	})
 	if !errors.Is(err, errTopologyChanged) {
 		t.Errorf("a scan over a restart: %v", err)
+	}
+	if _, lost := lost(seen); lost == "" {
+		t.Error("the server was restarted, and nothing is lost")
 	}
 }
 
