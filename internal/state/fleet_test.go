@@ -254,6 +254,18 @@ func notifications(t *testing.T, s *state.Store, v over) {
 	other.Migration = "users"
 	_, _, err := s.Apply(t.Context(), other)
 	must(t, err)
+	_, err = s.Transition(t.Context(), "users", func(e phases.Snapshot) (phases.Move, error) { return phases.Move{To: shadowWrite}, nil })
+	if err == nil || !strings.Contains(err.Error(), "cause") {
+		t.Errorf("a move without cause: %v", err)
+	}
+	otherMoves := func(to phases.Route, cause phases.Cause) {
+		t.Helper()
+		_, err := s.Transition(t.Context(), "users", func(e phases.Snapshot) (phases.Move, error) {
+			return phases.Move{From: e.Status.Route, To: to, Cause: cause}, nil
+		})
+		must(t, err)
+	}
+	otherMoves(shadowWrite, phases.CauseAdvance)
 	ignoring := goleak.IgnoreCurrent()
 	ctx, cancel := context.WithCancel(t.Context())
 	hints := make(chan int64, 100)
@@ -272,14 +284,7 @@ func notifications(t *testing.T, s *state.Store, v over) {
 		}
 	}
 	next(1)
-	_, err = s.Transition(t.Context(), "users", func(e phases.Snapshot) (phases.Move, error) { return phases.Move{To: shadowWrite}, nil })
-	if err == nil || !strings.Contains(err.Error(), "cause") {
-		t.Errorf("a move without cause: %v", err)
-	}
-	_, err = s.Transition(t.Context(), "users", func(e phases.Snapshot) (phases.Move, error) {
-		return phases.Move{To: shadowWrite, Cause: phases.CauseAdvance}, nil
-	})
-	must(t, err)
+	otherMoves(phases.Route{Phase: phases.Legacy}, phases.CauseRollback) // its third epoch, of which f is not notified
 	walk(t, s, nil, shadowWrite)
 	next(2)
 	exec(t, s, `SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity

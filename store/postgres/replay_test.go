@@ -76,10 +76,23 @@ func TestReplayFindsAnOrder(t *testing.T) {
 		rows    []store.Row
 		refused string
 		after   string
+		next    string // of the sequence numbers; "": there is none
 	}{
 		"a name that is handed on": {
 			rows:  items("1 b 1", "2 c 1", "3 d", "4 e", "5 a"),
 			after: "1 b 1, 2 c 1, 3 d, 4 e, 5 a",
+		},
+		"numbers of a sequence": { // the highest counts, in whatever order they come
+			more:  `CREATE SEQUENCE numbers OWNED BY items.id;`,
+			rows:  items("5 e", "9 f", "7 g"),
+			after: before + ", 5 e, 7 g, 9 f",
+			next:  "10",
+		},
+		"numbers of a sequence that counts down": {
+			more:  `CREATE SEQUENCE numbers INCREMENT -1 OWNED BY items.id;`,
+			rows:  items("-5 e", "-9 f", "-7 g"),
+			after: "-9 f, -7 g, -5 e, " + before,
+			next:  "-10",
 		},
 		"the name of a row that is deleted": {rows: items("5 a", "1"), after: "2 b 1, 3 c, 4 d, 5 a"},
 		"an exchange":                       {rows: items("1 b 1", "2 a 1"), after: "1 b 1, 2 a 1, 3 c, 4 d"},
@@ -176,6 +189,11 @@ func TestReplayFindsAnOrder(t *testing.T) {
 				}
 				if got := b.content(); got != c.after {
 					t.Errorf("legacy has %s, want %s", got, c.after)
+				}
+				if c.next != "" {
+					if got := b.text(`SELECT nextval('numbers')::text`); got != c.next {
+						t.Errorf("the next record gets %s, want %s", got, c.next)
+					}
 				}
 				var left []record.Key
 				for _, row := range done.Rows {

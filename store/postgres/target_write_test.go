@@ -52,7 +52,7 @@ func TestWaitingDoesNotExtendNotAfter(t *testing.T) {
 		d.ok(err)
 		notAfter := now.Add(500 * time.Millisecond)
 		writes := []store.Write{write("1", name, 10), write("2", name, turn), write("3", name, 10)}
-		writes[0].NotAfter, writes[2].NotAfter = notAfter, notAfter
+		writes[0].NotAfter, writes[1].NotAfter, writes[2].NotAfter = notAfter, notAfter.Add(time.Hour), notAfter
 		done := make(chan []store.Result, 1)
 		go func() {
 			results, err := target.Apply(d.ctx, writes)
