@@ -3,9 +3,15 @@ package reconcile_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stranglerfig/migrator/internal/test/pairtest"
+	"github.com/stranglerfig/migrator/reconcile"
+	"github.com/stranglerfig/migrator/record"
+	"github.com/stranglerfig/migrator/store"
 )
 
 // TestWhatIsUnderWayIsNoDifference: suspects are read again once what brings changes has caught up, however long that
@@ -33,5 +39,38 @@ func TestWhatIsUnderWayIsNoDifference(t *testing.T) {
 	rc.CaughtUp = func(context.Context) error { return gone }
 	if r, _, err := rc.Run(t.Context(), full); !errors.Is(err, gone) {
 		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// restless is a target whose records are other ones at each read.
+type restless struct {
+	store.TargetRecords
+
+	reads atomic.Int64
+}
+
+func (r *restless) Get(_ context.Context, keys []record.Key) ([]store.Entry, error) {
+	entries := make([]store.Entry, len(keys))
+	for n, k := range keys {
+		name := record.TextValue(fmt.Sprint("read ", r.reads.Add(1)))
+		entries[n] = store.Entry{
+			Key: k, Presence: store.Live, Version: record.MakeVersion(0, 0, 1),
+			Record: record.Record{record.TextValue(string(k)), name, record.NullValue, record.NullValue},
+		}
+	}
+	return entries, nil
+}
+
+// TestWhatChangesAtEveryReadIsNotJudged: it is no difference, and the run did not find it right either.
+func TestWhatChangesAtEveryReadIsNotJudged(t *testing.T) {
+	t.Parallel()
+	p := pairtest.New(t, pairtest.Options{})
+	p.FillSimple(t, 1, 2)
+	rc, _ := reconciler(p)
+	moving := &restless{TargetRecords: p.Target}
+	rc.Target, rc.Pause, rc.Rereads = moving, time.Millisecond, 2
+	r, found := run(t, rc, reconcile.RunOptions{Full: true})
+	if r.Checked != r.Unsettled || r.Unsettled == 0 || r.Differences != 0 || len(found) != 0 {
+		t.Errorf("%d of %d unsettled, %d differ: %+v, after %d reads", r.Unsettled, r.Checked, r.Differences, found, moving.reads.Load())
 	}
 }

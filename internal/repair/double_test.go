@@ -3,6 +3,7 @@ package repair_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +24,7 @@ type stores struct {
 	before func(call string)
 	broken map[string]int // call: how often it fails yet
 	ahead  time.Duration  // of the target's clock
+	held   record.Key     // whose row another transaction keeps locked
 }
 
 var _ store.Fence = (*stores)(nil) // else a repairer would refuse to work on it
@@ -67,6 +69,9 @@ func (s *stores) remove(k record.Key) store.Write {
 func (s *stores) LookupLocked(_ context.Context, keys []record.Key) ([]store.Row, error) {
 	if err := s.call("locked"); err != nil {
 		return nil, err
+	}
+	if s.held != "" && slices.Contains(keys, s.held) {
+		return nil, errors.New("lock timeout")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -289,6 +289,29 @@ func TestRepairRetriesAndThenReportsTheCause(t *testing.T) {
 	})
 }
 
+// TestALockedRowDelaysNoOther: later attempts lock fewer rows at a time.
+func TestALockedRowDelaysNoOther(t *testing.T) {
+	t.Parallel()
+	bothForms(t, func(t *testing.T, rowsFirst bool) {
+		s := newStores()
+		s.held = "7"
+		items := make([]repair.Item, 30)
+		for i := range items {
+			items[i].Key = record.Key(fmt.Sprint(i))
+			s.rows[items[i].Key] = "a"
+		}
+		got, err := (&repair.Repairer{RowsFirst: rowsFirst, Locker: s, Target: s, Attempts: 6, Pause: time.Millisecond}).Repair(t.Context(), items)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range got {
+			if failed := r.Err != nil; failed != (r.Key == s.held) {
+				t.Errorf("%+v", r)
+			}
+		}
+	})
+}
+
 // A repairer that sleeps between its reads and its write comes too late with what it read: the
 // target refuses that, and both stores are read again.
 func TestRepairThatComesLateReadsAgain(t *testing.T) {

@@ -100,3 +100,25 @@ func TestOwnAlertsFireNothing(t *testing.T) {
 		t.Errorf("%q, want %q", is, want)
 	}
 }
+
+// TestAnAlertFromTheFutureIsRefused: Alertmanager's log has the refusal. One that was ignored, or left for later, is not.
+func TestAnAlertFromTheFutureIsRefused(t *testing.T) {
+	t.Parallel()
+	var fired server.Fired
+	alerts := &server.Alerts{
+		Token: secret,
+		Matchers: func(context.Context, string) ([]server.Matcher, bool, error) {
+			return []server.Matcher{{Trigger: "pages", Labels: map[string]string{"severity": "page"}}}, true, nil
+		},
+		Fire: func(context.Context, string, server.Received) (server.Fired, error) { return fired, nil },
+	}
+	for _, c := range []struct {
+		fired server.Fired
+		code  int
+	}{{server.Fired{Future: 1}, http.StatusBadRequest}, {server.Fired{Old: 1, LeftOut: 1}, http.StatusOK}} {
+		fired = c.fired
+		if code, answer := post(route(alerts), secret, webhook(alert("firing", "f1", t1, `"severity":"page"`))); code != c.code {
+			t.Errorf("%+v: %d %s", c.fired, code, answer)
+		}
+	}
+}

@@ -508,6 +508,19 @@ func TestOFREPEventStreams(t *testing.T) {
 			break
 		}
 	}
+	s.set(func() {
+		b := s.what.Bearers[hashed("mgt_other")]
+		b.Until = time.Now()
+		s.what.Bearers[hashed("mgt_other")] = b
+	})
+	ended := false
+	for beats := 0; !ended && beats < 500; beats++ {
+		_, _, err := other.event()
+		ended = err != nil
+	}
+	if !ended {
+		t.Error("the stream goes on after its token has expired")
+	}
 	for _, bad := range []string{url, base + "/ofrep/v1/events", base + "/ofrep/v1/events?ticket=1.x", strings.Replace(url, "ticket=1", "ticket=2", 1)} {
 		if closed := opened(t, bad, ""); closed.resp.StatusCode != http.StatusUnauthorized {
 			t.Errorf("%s: %d", bad, closed.resp.StatusCode)

@@ -91,6 +91,8 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 	want("second one")
 	other := testenv.NewAuthority(t)
 	write("tls.crt", cert)
+	want("second one")
+	// The authority's file alone has changed.
 	if err := os.WriteFile(c.ClientCA, append(other.PEM, '\n'), 0o600); err != nil {
 		t.Fatal(err)
 	}
