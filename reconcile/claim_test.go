@@ -117,3 +117,21 @@ func TestSlices(t *testing.T) {
 		}
 	}
 }
+
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		run         reconcile.Run
+		done, total int64
+	}{
+		"one way":                {reconcile.Run{Expected: 100, Checked: 40}, 40, 100},
+		"both ways":              {reconcile.Run{Expected: 100, Checked: 100, Scanned: 30, TwoWay: true}, 130, 200},
+		"more than was expected": {reconcile.Run{Expected: 100, Checked: 120}, 120, 120},
+		"no repair yet":          {reconcile.Run{Expected: 100, Checked: 100, Repair: true, Differences: 20}, 100, 100},
+		"repairing":              {reconcile.Run{Expected: 100, Checked: 100, Repair: true, Differences: 20, Repaired: 5}, 105, 120},
+	} {
+		if done, total := c.run.Progress(); done != c.done || total != c.total {
+			t.Errorf("%s: %d of %d, want %d of %d", name, done, total, c.done, c.total)
+		}
+	}
+}

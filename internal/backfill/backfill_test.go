@@ -14,6 +14,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/test/pairtest"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
+	"github.com/stranglerfig/migrator/internal/throttle"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 	"github.com/stranglerfig/migrator/store/redis"
@@ -358,5 +359,61 @@ func TestBackfillFailsIfItsRecordsGo(t *testing.T) {
 	done, err := b.Run(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "was written, and the target does not have it now") || !done.Finished.IsZero() {
 		t.Errorf("the run ends with %v: %+v", err, done)
+	}
+}
+
+// heldSweep lists one key as stale, and from then on the throttle holds. Nothing may be read of the target until it lets go.
+type heldSweep struct {
+	store.TargetRecords
+
+	throttle *throttle.Throttle
+	held     atomic.Bool
+	early    atomic.Int64 // reads while it was held
+}
+
+func (h *heldSweep) ListStale(_ context.Context, _ record.Version, yield func([]record.Key) error) error {
+	h.held.Store(true)
+	h.throttle.Urgent(false)
+	time.AfterFunc(100*time.Millisecond, func() {
+		h.held.Store(false)
+		h.throttle.Urgent(true)
+	})
+	return yield([]record.Key{record.MakeKey("1")})
+}
+
+func (h *heldSweep) Get(ctx context.Context, keys []record.Key) ([]store.Entry, error) {
+	if h.held.Load() {
+		h.early.Add(1)
+	}
+	return h.TargetRecords.Get(ctx, keys)
+}
+
+// laggingStandby is far behind.
+type laggingStandby struct{}
+
+func (laggingStandby) Load(context.Context) (store.Load, error) {
+	return store.Load{StandbyLag: time.Hour}, nil
+}
+
+func TestAThrottleHoldsTheSweep(t *testing.T) {
+	t.Parallel()
+	p := pairtest.New(t, pairtest.Options{})
+	p.FillSimple(t, 1, 10)
+	b, _ := runBackfill(t, p)
+	b.Throttle = &throttle.Throttle{
+		Limits: func(context.Context) (throttle.Limits, error) {
+			return throttle.Limits{StandbyLag: time.Second}, nil
+		},
+		Legacy: laggingStandby{}, Target: p.Target,
+	}
+	b.Throttle.Urgent(true) // the copy is not held
+	target := &heldSweep{TargetRecords: p.Target, throttle: b.Throttle}
+	b.Target = target
+	got := run(t, b)
+	if n := target.early.Load(); n > 0 {
+		t.Errorf("the sweep read the target %d times while it was held", n)
+	}
+	if got.Throttled != "" || got.Holds != 1 {
+		t.Errorf("at the end: %+v", got)
 	}
 }

@@ -3,6 +3,7 @@ package capture
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pglogrepl"
 
 	"github.com/stranglerfig/migrator/record"
 )
@@ -152,4 +154,89 @@ func TestSpilledStatesAreThoseOfMemory(t *testing.T) {
 		t.Errorf("in %d parts: %s", parts, diff)
 	}
 	small.close()
+}
+
+// TestAFullBatchTakesNoMore: what is gathered while the target is slow is bounded. A key that changes again takes no
+// more room.
+func TestAFullBatchTakesNoMore(t *testing.T) {
+	t.Parallel()
+	over, cancel := context.WithCancel(t.Context())
+	cancel() // put does not wait
+	one := change{record: record.Record{record.TextValue("12345678")}}
+	q := newQueue(3 * one.size("a"))
+	put := func(key record.Key) bool {
+		tx := &transaction{limit: 1 << 20}
+		if err := tx.add(key, one); err != nil {
+			t.Fatal(err)
+		}
+		return q.put(over, tx, record.MakeVersion(1, 1, 1), Progress{Resume: 1}) == nil
+	}
+	for range 10 {
+		if !put("a") {
+			t.Fatal("the same key again is refused")
+		}
+	}
+	if !put("b") || !put("c") || put("d") {
+		t.Error("want room for three keys")
+	}
+	if b, err := q.take(t.Context()); err != nil || len(b.states) != 3 || b.rows != 12 {
+		t.Errorf("%d keys, %d rows, %v", len(b.states), b.rows, err)
+	}
+	if !put("d") {
+		t.Error("no room once the batch was taken")
+	}
+}
+
+// TestMemoryIsOfWhatTheTargetHas: a change that is to be tried again is not the last one that the target may have.
+func TestMemoryIsOfWhatTheTargetHas(t *testing.T) {
+	t.Parallel()
+	at := func(key record.Key, lsn uint64) item {
+		return item{key, versioned{version: record.MakeVersion(1, 1, lsn)}}
+	}
+	var m memory
+	m.knows("a") // from now on
+	m.keep([]item{at("a", 1), at("b", 1)}, nil)
+	m.keep([]item{at("a", 2), at("b", 2)}, []item{at("a", 2)})
+	for key, want := range map[record.Key]uint64{"a": 1, "b": 2} {
+		if v, known := m.version(key); !known || v != record.MakeVersion(1, 1, want) {
+			t.Errorf("%s: %s, %t, want that of change %d", key, v, known, want)
+		}
+	}
+	m.forget()
+	if m.knows("a") {
+		t.Error("it is known after a gap in the stream")
+	}
+}
+
+// TestIdleIsWithoutWhatIsUnderWay: the server's end of log is that of the target only where nothing waits for it, and no
+// transaction is open.
+func TestIdleIsWithoutWhatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	s := &stream{meter: &meter{}, beat: make(chan struct{}, 1)}
+	alive := func(end uint64) {
+		t.Helper()
+		b := binary.BigEndian.AppendUint64([]byte{pglogrepl.PrimaryKeepaliveMessageByteID}, end)
+		if err := s.message(t.Context(), append(binary.BigEndian.AppendUint64(b, 0), 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is := func(when string, want uint64) {
+		t.Helper()
+		if got := s.meter.idle.Load(); got != want {
+			t.Errorf("%s: idle up to %d, want %d", when, got, want)
+		}
+	}
+	alive(10)
+	is("at rest", 10)
+	s.open = &transaction{}
+	alive(20)
+	is("in a transaction", 10)
+	s.open.changes = 2
+	s.meter.read(s.open)
+	s.open = nil
+	alive(30)
+	is("while rows wait", 10)
+	s.meter.waiting.Add(-2)
+	alive(40)
+	is("once they are applied", 40)
 }
