@@ -210,4 +210,20 @@ func TestAPhaseCantBeSkipped(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "interlock") {
 		t.Errorf("overriding an interlock: %v", err)
 	}
+	ctl := b.controller()
+	ctl.State = undecidingState{ctl.State}
+	_, err = ctl.Advance(b.ctx, control.Advance{Overrides: map[string]string{"reconcile-clean": "trust me"}})
+	if err == nil || !strings.Contains(err.Error(), "only its members may override") {
+		t.Errorf("an override by who is no member of the role: %v", err)
+	}
+}
+
+// undecidingState is that of a person who may not override.
+type undecidingState struct{ control.State }
+
+func (s undecidingState) Transition(ctx context.Context, m string, decide func(phases.Snapshot) (phases.Move, error)) (phases.Status, error) {
+	return s.State.Transition(ctx, m, func(e phases.Snapshot) (phases.Move, error) {
+		e.Decides = false
+		return decide(e)
+	})
 }
