@@ -74,3 +74,52 @@ func TestWhatChangesAtEveryReadIsNotJudged(t *testing.T) {
 		t.Errorf("%d of %d unsettled, %d differ: %+v, after %d reads", r.Unsettled, r.Checked, r.Differences, found, moving.reads.Load())
 	}
 }
+
+// journalReader calls read when the journal was read.
+type journalReader struct {
+	*pairtest.Reconciles
+
+	read func()
+}
+
+func (j journalReader) Journal(ctx context.Context, after record.Key, limit int) ([]reconcile.JournaledKey, error) {
+	defer j.read()
+	return j.Reconciles.Journal(ctx, after, limit)
+}
+
+// repairedLate is a target that lacks all records until it is repaired.
+type repairedLate struct {
+	store.TargetRecords
+
+	repaired atomic.Bool
+}
+
+func (r *repairedLate) Get(ctx context.Context, keys []record.Key) ([]store.Entry, error) {
+	if r.repaired.Load() {
+		return (&restless{}).Get(ctx, keys)
+	}
+	return r.TargetRecords.Get(ctx, keys)
+}
+
+// TestWhatIsRepairedMeanwhileIsNoLostWrite: a key's journal entry may be cleared, with its repair, between the read of the
+// target and that of the journal.
+func TestWhatIsRepairedMeanwhileIsNoLostWrite(t *testing.T) {
+	t.Parallel()
+	p := pairtest.New(t, pairtest.Options{})
+	p.FillSimple(t, 1, 2)
+	for name, meanwhile := range map[string]bool{"repaired": true, "lost": false} {
+		rc, ledger := reconciler(p)
+		target := &repairedLate{TargetRecords: p.Target}
+		rc.Target, rc.Pause, rc.NotAfter = target, time.Millisecond, 50*time.Millisecond
+		rc.Ledger = journalReader{ledger, func() { target.repaired.Store(meanwhile) }}
+		r, found := run(t, rc, reconcile.RunOptions{Full: true})
+		if r.Differences == 0 || len(found) == 0 {
+			t.Errorf("%s: %+v", name, r)
+		}
+		for _, f := range found {
+			if f.Class != reconcile.Missing || f.Lost == meanwhile {
+				t.Errorf("%s: %+v", name, f)
+			}
+		}
+	}
+}
