@@ -441,3 +441,18 @@ func TestAMembershipWithoutItsPrivilegesIsNamed(t *testing.T) {
 		t.Errorf("after it: %q", again)
 	}
 }
+
+// TestALockIsTakenFromAutovacuum: the server cancels an autovacuum only for a request that waits for deadlock_timeout.
+// Tries that are all shorter wait until it has ended by itself.
+func TestALockIsTakenFromAutovacuum(t *testing.T) {
+	t.Parallel()
+	d := newDatabaseAt(t, testenv.Postgres(t, testenv.PostgresOptions{Settings: map[string]string{"autovacuum_naptime": "1s", "deadlock_timeout": "700ms"}}).URL())
+	// One page in each 100 ms: about a minute.
+	d.exec(`CREATE TABLE products (id int8 PRIMARY KEY, name text) WITH (fillfactor = 10, autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1,
+			autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10, autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_threshold = 1000000);
+		INSERT INTO products SELECT i, repeat('x', 100) FROM generate_series(1, 3500) i; DELETE FROM products WHERE id % 2 = 0`)
+	l := d.legacy(testConfig("products"))
+	d.await("autovacuum", `EXISTS (SELECT FROM pg_stat_progress_vacuum WHERE relid = 'products'::regclass)`)
+	_, err := l.Barrier(d.ctx, 5*time.Second)
+	d.ok(err)
+}

@@ -116,7 +116,8 @@ func (f *legacyForgetter) Forget(ctx context.Context) error {
 	if err := l.upgrade(ctx); err != nil {
 		return err
 	}
-	err := inTries(ctx, tableLockTimeout, func(_, wait time.Duration) error { return f.forget(ctx, wait) }, func(time.Duration) {
+	try := l.patiently(ctx, func(_, wait time.Duration) error { return f.forget(ctx, wait) })
+	err := inTries(ctx, tableLockTimeout, try, func(time.Duration) {
 		hint.Waiting(ctx, "the lock of legacy's table, to drop the fence's triggers", hint.Hint{})
 	})
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {

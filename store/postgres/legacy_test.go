@@ -28,9 +28,13 @@ type database struct {
 
 func newDatabase(t *testing.T) *database {
 	t.Helper()
+	return newDatabaseAt(t, testenv.PostgresURL(t))
+}
+
+func newDatabaseAt(t *testing.T, url string) *database {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
-	url := testenv.PostgresURL(t)
 	pool, err := pgxpool.New(ctx, url)
 	if err != nil {
 		t.Fatal(err)

@@ -22,6 +22,9 @@ const (
 	longestTry = 400 * time.Millisecond
 	waitShown  = 2 * time.Second // from when on a wait is reported,
 	waitAgain  = 5 * time.Second // and how often
+
+	patientTries = 2               // of one wait, behind autovacuum,
+	patientMost  = 2 * time.Second // and how long each lasts at most
 )
 
 // locked runs do in a transaction that holds the migration's advisory lock and the
@@ -31,7 +34,7 @@ const (
 // waits for a row, and the row's writer has a lock on the table. A transaction with a
 // lock on the table must therefore never wait for the advisory lock.
 func (l *Legacy) locked(ctx context.Context, timeout time.Duration, mode string, do func(pgx.Tx) error) error {
-	try := func(left, wait time.Duration) error { return l.tryLocked(ctx, left, wait, mode, do) }
+	try := l.patiently(ctx, func(left, wait time.Duration) error { return l.tryLocked(ctx, left, wait, mode, do) })
 	err := inTries(ctx, timeout, try, func(waited time.Duration) { l.showWait(ctx, waited, timeout) })
 	return l.explainLock(ctx, asNotInstalled(err))
 }
@@ -56,6 +59,43 @@ func inTries(ctx context.Context, timeout time.Duration, try func(left, wait tim
 			return err
 		}
 	}
+}
+
+// patiently makes some tries longer where autovacuum holds the table.
+func (l *Legacy) patiently(ctx context.Context, try func(left, wait time.Duration) error) func(left, wait time.Duration) error {
+	patient := 0
+	return func(left, wait time.Duration) error {
+		began := time.Now()
+		err := try(left, wait)
+		if !isBusy(err) || patient == patientTries {
+			return err
+		}
+		if long := l.patience(ctx); long > 0 && time.Since(began)+long <= left {
+			patient++
+			err = try(left-time.Since(began), long)
+		}
+		return err
+	}
+}
+
+// patience is how long a try must last to get the table from autovacuum; 0: autovacuum does not hold it, or writes
+// would have to wait for too long. The server cancels an autovacuum for a lock that was waited for during
+// deadlock_timeout, and no sooner: behind shorter tries it goes on, for hours on a large table. One that prevents
+// wraparound is never cancelled.
+func (l *Legacy) patience(ctx context.Context) time.Duration {
+	var milliseconds int64
+	var held bool
+	// A worker has no role, which every role may see; its kind is shown to some alone.
+	err := l.pool.QueryRow(ctx, `SELECT (SELECT setting::int8 FROM pg_settings WHERE name = 'deadlock_timeout'), EXISTS (
+			SELECT FROM pg_locks k JOIN pg_stat_activity a ON a.pid = k.pid
+			WHERE k.locktype = 'relation' AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND k.granted
+			  AND k.relation IN (SELECT $1::oid UNION SELECT relid::oid FROM pg_partition_tree($1::oid::regclass))
+			  AND k.mode = 'ShareUpdateExclusiveLock' AND a.usesysid IS NULL)`, l.shape.oid).Scan(&milliseconds, &held)
+	long := time.Duration(milliseconds)*time.Millisecond + firstTry
+	if err != nil || !held || long > patientMost {
+		return 0
+	}
+	return long
 }
 
 func (l *Legacy) tryLocked(ctx context.Context, left, wait time.Duration, mode string, do func(pgx.Tx) error) error {
@@ -215,7 +255,7 @@ func shownLiteral(s string) string {
 func (l *Legacy) holders(ctx context.Context) ([]holder, error) {
 	rows, err := l.pool.Query(ctx, `
 		SELECT DISTINCT p.prepared, coalesce(k.pid, 0) AS pid,
-		       coalesce(nullif(a.application_name, ''), 'unnamed application') || ', ' || coalesce(a.state, 'state unknown') ||
+		       CASE WHEN a.pid IS NOT NULL AND a.usesysid IS NULL THEN 'autovacuum' ELSE coalesce(nullif(a.application_name, ''), 'unnamed application') END || ', ' || coalesce(a.state, 'state unknown') ||
 		       coalesce(', transaction open for ' || extract(epoch FROM statement_timestamp() - a.xact_start)::numeric(20,1) || ' s', '') ||
 		       coalesce(', query begun ' || extract(epoch FROM statement_timestamp() - a.query_start)::numeric(20,1) || ' s ago', ''),
 		       coalesce(p.gid, ''), coalesce(p.owner::text, ''), coalesce(extract(epoch FROM statement_timestamp() - p.prepared), 0)::float8
