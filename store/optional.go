@@ -86,7 +86,7 @@ type PartWatcher interface {
 	// Parts lists the parts, the whole first.
 	Parts(ctx context.Context) ([]Part, error)
 	// PartChanges describes how the parts differ from those that before lists; "": they don't. gone
-	// is true if records may have gone that way, come if a new part has records.
+	// is true if records may have gone that way, or have other values, come if a new part has records.
 	PartChanges(ctx context.Context, before, now []Part) (changes string, gone, come bool, err error)
 }
 
@@ -109,6 +109,10 @@ type Part struct {
 	ID     int64  `json:"id"`
 	Name   string `json:"name"`
 	Parent int64  `json:"parent"` // 0: it is the whole
+
+	// What a change of the values leaves behind where no write does: both change, or neither counts. "": not known.
+	Storage string `json:"storage,omitempty"` // changes when all rows are rewritten
+	Columns string `json:"columns,omitempty"` // changes when a column that is moved is redefined
 }
 
 // ColumnWatcher is a store whose records have columns of their own, which may change beside the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 
+	"github.com/stranglerfig/migrator/internal/control"
 	"github.com/stranglerfig/migrator/internal/failpoint"
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/state"
@@ -103,11 +104,16 @@ func Apply(ctx context.Context, st *state.Store, m *migration.Config, takeOver b
 	}
 	failpoint.Here("apply.recorded")
 	if w, ok := legacy.(store.PartWatcher); ok {
+		// [parts-watched]: what is accepted is noted first, where no daemon has looked since.
+		changes, _, err := (&control.Controller{State: st, Migration: m.Name, Legacy: legacy}).WatchParts(ctx)
+		if err != nil {
+			return a, err
+		}
+		a.Parts = a.Status.LegacyChanged != "" || changes != ""
 		parts, err := w.Parts(ctx)
 		if err != nil {
 			return a, err
 		}
-		a.Parts = a.Status.LegacyChanged != ""
 		if err := st.AcceptParts(ctx, m.Name, parts); err != nil {
 			return a, err
 		}

@@ -47,6 +47,7 @@ func TestPartsAreWatched(t *testing.T) {
 	}{
 		{phases.Legacy, "ALTER TABLE items DETACH PARTITION items_low", "partition public.items_low was detached", false},
 		{phases.DualRead, "ALTER TABLE items DETACH PARTITION items_low", "partition public.items_low was detached", true},
+		{phases.Grace, "ALTER TABLE items ALTER name TYPE text USING upper(name)", `public.items_low was rewritten by ALTER TABLE, and may have other values ("name"), public.items_high was rewritten by ALTER TABLE, and may have other values ("name")`, true},
 		{phases.Grace, "DROP TABLE items_low", "partition public.items_low was dropped", true},
 		{phases.Cutover, "CREATE TABLE items_top PARTITION OF items FOR VALUES FROM (1000) TO (2000); INSERT INTO items VALUES (1500, 'own')", "partition public.items_top was added, with records", false},
 		{phases.Retain, "ALTER TABLE items DETACH PARTITION items_high", "partition public.items_high was detached", true},

@@ -2,7 +2,9 @@ package postgres
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,14 +24,17 @@ func (l *Legacy) Parts(ctx context.Context) ([]store.Part, error) {
 			UNION ALL
 			SELECT i.inhrelid, i.inhparent, tree.depth + 1 FROM pg_inherits i JOIN tree ON tree.oid = i.inhparent
 		)
-		SELECT c.oid::int8, format('%I.%I', n.nspname, c.relname), min(tree.parent::int8)
+		SELECT c.oid::int8, format('%I.%I', n.nspname, c.relname), min(tree.parent::int8), c.relfilenode::text, coalesce((
+			SELECT json_object_agg(a.attname, concat_ws(' ', a.xmin, d.oid, a.attgenerated) ORDER BY a.attnum)::text
+			FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.attgenerated <> ''
+			WHERE a.attrelid = c.oid AND NOT a.attisdropped AND a.attname = ANY ($2::text[])), '')
 		FROM tree JOIN pg_class c ON c.oid = tree.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-		GROUP BY c.oid, n.nspname, c.relname ORDER BY min(tree.depth), c.oid`, l.shape.oid)
+		GROUP BY c.oid, n.nspname, c.relname, c.relfilenode ORDER BY min(tree.depth), c.oid`, l.shape.oid, l.shape.names())
 	if err != nil {
 		return nil, fmt.Errorf("read the partitions of legacy table %s: %w", l.table(), err)
 	}
 	parts, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p store.Part, err error) {
-		err = row.Scan(&p.ID, &p.Name, &p.Parent)
+		err = row.Scan(&p.ID, &p.Name, &p.Parent, &p.Storage, &p.Columns)
 		return p, err
 	})
 	if err != nil {
@@ -78,11 +83,41 @@ func (l *Legacy) PartChanges(ctx context.Context, before, now []store.Part) (cha
 		case old.Parent != p.Parent:
 			all = append(all, "partition "+oneline.Escape(p.Name)+" was moved within the table")
 		}
+		if columns := rewritten(old, p); known && len(columns) > 0 {
+			gone = true
+			all = append(all, oneline.Escape(p.Name)+" was rewritten by ALTER TABLE, and may have other values ("+oneline.Escape(strings.Join(columns, ", "))+")")
+		}
 	}
 	if len(all) > maxPartChanges {
 		all = append(all[:maxPartChanges:maxPartChanges], fmt.Sprintf("and %d more changes", len(all)-maxPartChanges))
 	}
 	return strings.Join(all, ", "), gone, come, nil
+}
+
+// rewritten returns the columns whose values ALTER TABLE may have replaced: no trigger sees that, and no log has it.
+// It redefines the column and rewrites all rows (TYPE ... USING, SET EXPRESSION). VACUUM FULL, CLUSTER and TRUNCATE do
+// one of the two, as SET STATISTICS does the other. A virtual column has no rows to be written.
+func rewritten(was, is store.Part) (columns []string) {
+	if was.Columns == "" || is.Columns == "" || was.Columns == is.Columns {
+		return nil
+	}
+	var before, now map[string]string
+	if json.Unmarshal([]byte(was.Columns), &before) != nil || json.Unmarshal([]byte(is.Columns), &now) != nil {
+		return nil
+	}
+	for name, defined := range now {
+		old, there := before[name]
+		virtual := strings.HasSuffix(defined, " v")
+		if virtual {
+			_, old, _ = strings.Cut(old, " ")
+			_, defined, _ = strings.Cut(defined, " ")
+		}
+		if there && old != defined && (virtual || was.Storage != is.Storage) {
+			columns = append(columns, quote(name))
+		}
+	}
+	slices.Sort(columns)
+	return columns
 }
 
 // partFilled reports whether a new part has a row; true where this role can't know.

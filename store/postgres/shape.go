@@ -211,6 +211,15 @@ func quoteList(names []string) string {
 	return strings.Join(quoted, ", ")
 }
 
+// names are those of the columns behind the fields.
+func (s *shape) names() []string {
+	names := make([]string, len(s.columns))
+	for i, c := range s.columns {
+		names[i] = c.name
+	}
+	return names
+}
+
 // list returns the SQL of what the server sends of all fields, each column after the prefix ("t.").
 func (s *shape) list(prefix string) string {
 	names := make([]string, len(s.columns))

@@ -803,3 +803,22 @@ func TestARefusedJoinSaysWhatDiffers(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestAnApplyNotesWhatItAccepts: ALTER TABLE has given all records other values since the last look, and nothing but an
+// apply looks.
+func TestAnApplyNotesWhatItAccepts(t *testing.T) {
+	t.Parallel()
+	w := newTable(t, toRedis)
+	w.upto(phases.ShadowWrite)
+	w.sql(w.legacy, `ALTER TABLE things ALTER a TYPE text USING upper(a)`)
+	w.mustApply(app.ColumnFlags{})
+	st, err := w.state.Status(w.ctx, "things")
+	w.check(err)
+	if !strings.Contains(st.Unclean, `public.things was rewritten by ALTER TABLE, and may have other values ("a")`) || st.LegacyChanged != "" {
+		t.Errorf("unclean: %q, changed: %q", st.Unclean, st.LegacyChanged)
+	}
+	w.mustApply(app.ColumnFlags{})
+	if again, err := w.state.Status(w.ctx, "things"); err != nil || again.Unclean != st.Unclean || again.LastReason != st.LastReason {
+		t.Errorf("a second apply: %+v, %v", again, err)
+	}
+}
