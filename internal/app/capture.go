@@ -90,6 +90,8 @@ func (j *Job) captureProgress(ctx context.Context, ledger *captures.Ledger) (cap
 	}
 	c, serve := e.Capture, hint.Hint{Do: hint.Serve, Text: "which captures"}
 	switch {
+	case c != nil && c.Slot == "" && c.Error != "" && e.Now.Sub(c.Reported) <= capturePatience:
+		return capture.Progress{}, hint.Errorf(serve, "changes of legacy are not captured: there is no replication slot yet: %s", c.Error)
 	case c == nil || c.Slot == "" || c.Lost != "":
 		return capture.Progress{}, hint.Errorf(serve, "changes of legacy are not captured: there is no replication slot yet")
 	case e.Now.Sub(c.Reported) > capturePatience:

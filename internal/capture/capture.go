@@ -99,7 +99,7 @@ func (c *Capture) Run(ctx context.Context) error {
 	}
 	defer r.close(ctx)
 	if p.Slot == "" {
-		if p, err = create(ctx, r.Legacy, r.conn, r.system); err != nil {
+		if p, err = r.create(ctx); err != nil {
 			return err
 		}
 		if err := r.Ledger.Save(ctx, p); err != nil {
@@ -140,7 +140,7 @@ func (c *Capture) Guard(ctx context.Context) (held, limit int64, err error) {
 	if limit <= 0 || s.held <= limit {
 		return s.held, limit, nil
 	}
-	given := c.giveUp(ctx, p, s.held, limit)
+	given := c.giveUp(ctx, p, s, limit)
 	if _, ok := errors.AsType[*givenUp](given); !ok {
 		return s.held, limit, given
 	}
@@ -201,6 +201,34 @@ func (r *run) close(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	_ = r.conn.Close(ctx)
+}
+
+// create makes publication and slot. A slot waits for every transaction that is open, whatever its table or database
+// is: for as long as that takes, it is reported which.
+func (r *run) create(ctx context.Context) (Progress, error) {
+	var last error
+	watching, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for sleep.For(watching, reportPeriod) == nil {
+			what, end, err := r.Legacy.SlotWaitsFor(watching)
+			if err != nil || what == "" {
+				continue
+			}
+			last = fmt.Errorf("the replication slot is made once every transaction has ended that was open; it waits for %s; let it end, or %s", what, end)
+			r.meter.failed(last)
+			r.report()
+		}
+	}()
+	p, err := create(ctx, r.Legacy, r.conn, r.system)
+	stop()
+	<-done
+	r.meter.failed(nil)
+	if err != nil && last != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%w (%w)", err, last)
+	}
+	return p, err
 }
 
 func (r *run) from(ctx context.Context, p Progress) error {
@@ -392,7 +420,7 @@ func (r *run) watch(ctx context.Context, p Progress) error {
 		limit := r.limit(s)
 		r.meter.set(func() { r.meter.slot, r.meter.limit = s, limit })
 		if limit > 0 && s.held > limit {
-			return r.giveUp(ctx, p, s.held, limit)
+			return r.giveUp(ctx, p, s, limit)
 		}
 		r.Throttle.Urgent(limit > 0 && float64(s.held) > urgentShare*float64(limit))
 		// On a quiet table of a busy server nothing else would let the slot advance.
@@ -425,8 +453,13 @@ func (c *Capture) limit(s slot) int64 {
 // giveUp removes the slot before it fills the disk, or is invalidated: the log belongs to legacy's owner.
 //
 // [capture-bounded]: the migration is unclean first.
-func (c *Capture) giveUp(ctx context.Context, p Progress, held, limit int64) error {
-	why := fmt.Sprintf("legacy's server held %d MiB of log for the slot %s, where %d MiB are the limit: it was given up", held>>20, p.Slot, limit>>20)
+func (c *Capture) giveUp(ctx context.Context, p Progress, s slot, limit int64) error {
+	why := fmt.Sprintf("legacy's server held %d MiB of log for the slot %s, where %d MiB are the limit: it was given up", s.held>>20, p.Slot, limit>>20)
+	if s.behind < s.held/2 { // capture keeps up: the log is decoded again from where an open transaction began
+		if what, err := c.Legacy.OldestTransaction(ctx); err == nil && what != "" {
+			why += "; capture was " + strconv.FormatInt(s.behind>>20, 10) + " MiB behind, and the log was held for an open transaction: " + what
+		}
+	}
 	if err := c.Ledger.Unclean(ctx, why); err != nil {
 		return fmt.Errorf("mark the migration unclean: %w", err)
 	}

@@ -137,9 +137,7 @@ func numberOf(now map[int16]attribute, name string) int16 {
 func (r *relation) checkIdentity(m *pglogrepl.RelationMessage, schema *record.Schema) error {
 	for _, i := range schema.Key {
 		if at := r.place[i]; at < 0 || !r.key[at] {
-			return hint.Errorf(hint.Hint{Text: "ALTER TABLE ... REPLICA IDENTITY FULL, or USING INDEX of a unique index that has the key"},
-				"the replica identity of %s.%s lacks the key's column %q: the log does not say which record is deleted",
-				m.Namespace, m.RelationName, schema.Fields[i].Name)
+			return lacksKey(m.Namespace+"."+m.RelationName, schema.Fields[i].Name)
 		}
 	}
 	return nil

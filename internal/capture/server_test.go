@@ -55,6 +55,40 @@ func TestALongApplyAndPreparedTransactions(t *testing.T) {
 	r.same()
 }
 
+// A slot waits for every transaction that is open, of any table and database: it is reported for which.
+func TestASlotThatIsWaitedForSaysForWhat(t *testing.T) {
+	t.Parallel()
+	p, _ := ownServer(t, map[string]string{"max_prepared_transactions": "5"})
+	p.Exec(t, "CREATE TABLE elsewhere (id int)")
+	p.Exec(t, "BEGIN; INSERT INTO elsewhere VALUES (1); PREPARE TRANSACTION 'for''gotten'")
+	r := prepare(t, p, nil)
+	r.start()
+	testenv.Await(t, "what the slot waits for", func() bool {
+		reported := r.seen().LastError
+		return strings.Contains(reported, `prepared transaction "for'gotten"`) && strings.Contains(reported, "ROLLBACK PREPARED 'for''gotten'")
+	})
+	p.Exec(t, "ROLLBACK PREPARED 'for''gotten'")
+	r.barrier()
+	testenv.Await(t, "no failure", func() bool { return r.seen().LastError == "" })
+	r.end()
+
+	// The same holds the log of a capture that keeps up.
+	p.Exec(t, "BEGIN; INSERT INTO elsewhere VALUES (2); PREPARE TRANSACTION 'again'")
+	r.c.MaxHeld, r.c.Beat = 1<<20, 20*time.Millisecond
+	r.start()
+	for len(r.done) == 0 {
+		p.Exec(t, "INSERT INTO elsewhere SELECT i FROM generate_series(1, 1000) i")
+		testenv.Await(t, "capture to keep up", func() (near bool) {
+			err := p.SQL.QueryRow(t.Context(), "SELECT pg_current_wal_lsn() - confirmed_flush_lsn < 100000 FROM pg_replication_slots").Scan(&near)
+			return near || err != nil
+		})
+	}
+	if err := r.fails(); err == nil || !strings.Contains(err.Error(), `held for an open transaction: prepared transaction "again"`) {
+		t.Error(err)
+	}
+	p.Exec(t, "ROLLBACK PREPARED 'again'")
+}
+
 // A quiet table on a busy server does not keep the server from removing its log.
 func TestAQuietTableHoldsNoLog(t *testing.T) {
 	t.Parallel()
@@ -84,7 +118,7 @@ func TestAQuietTableHoldsNoLog(t *testing.T) {
 	}
 }
 
-// What was lost is said, and never skipped.
+// What was lost is reported, and never skipped.
 func TestALostSlot(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -31,6 +31,7 @@ type slot struct {
 	status    string // wal_status: reserved, extended, unreserved, lost
 	confirmed pglogrepl.LSN
 	held      int64 // bytes of log that are kept for it
+	behind    int64 // bytes of log that capture has not confirmed
 	safe      int64 // bytes until it is invalidated; -1: no limit
 }
 
@@ -40,9 +41,10 @@ func readSlot(ctx context.Context, legacy *postgres.Legacy) (s slot, err error) 
 		SELECT CASE WHEN database IS DISTINCT FROM current_database() THEN 'it is of another database'
 		            WHEN plugin IS DISTINCT FROM 'pgoutput' THEN 'its plugin is another one' ELSE '' END,
 		       coalesce(active_pid, 0), coalesce(wal_status, 'lost'), confirmed_flush_lsn::text,
-		       coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::int8, coalesce(safe_wal_size, -1)
+		       coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::int8, coalesce(safe_wal_size, -1),
+		       coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn), 0)::int8
 		FROM pg_replication_slots WHERE slot_name = $1`, legacy.CaptureName()).
-		Scan(&s.alien, &s.active, &s.status, &confirmed, &s.held, &s.safe)
+		Scan(&s.alien, &s.active, &s.status, &confirmed, &s.held, &s.safe, &s.behind)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return slot{}, nil
 	}
@@ -108,7 +110,34 @@ func checkTable(ctx context.Context, legacy *postgres.Legacy) error {
 		return hint.Errorf(hint.Hint{Text: "ALTER TABLE ... REPLICA IDENTITY FULL, or give each a primary key"},
 			"no replica identity: %s. If the table were published, PostgreSQL would refuse the application's updates and deletes", without)
 	}
-	return nil
+	schema := legacy.Schema()
+	key := make([]string, len(schema.Key))
+	for n, i := range schema.Key {
+		key[n] = schema.Fields[i].Name
+	}
+	var part, column string
+	err = legacy.Pool().QueryRow(ctx, `
+		SELECT format('%I.%I', n.nspname, c.relname), a.attname::text
+		FROM (SELECT $1::oid AS oid UNION SELECT relid::oid FROM pg_partition_tree($1::oid::regclass)) AS tree
+		JOIN pg_class c ON c.oid = tree.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+		JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = ANY ($2::text[]) AND NOT a.attisdropped
+		WHERE c.relkind = 'r' AND (a.attgenerated <> '' OR c.relreplident <> 'f' AND NOT EXISTS (SELECT FROM pg_index i
+			WHERE i.indrelid = c.oid AND CASE c.relreplident WHEN 'd' THEN i.indisprimary ELSE i.indisreplident END
+			  AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])))
+		ORDER BY c.oid, a.attnum LIMIT 1`, oid, key).Scan(&part, &column)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil
+	case err != nil:
+		return fmt.Errorf("check whether the log of legacy table %s has its key: %w", name, err)
+	}
+	return lacksKey(part, column)
+}
+
+// lacksKey refuses a replica identity that does not give the key.
+func lacksKey(table, column string) error {
+	return hint.Errorf(hint.Hint{Text: "ALTER TABLE ... REPLICA IDENTITY FULL, or USING INDEX of a unique index that has the key; no log has a generated column"},
+		"the replica identity of %s lacks the key's column %q: the log does not say which record is deleted", table, column)
 }
 
 // create makes the publication, then the slot, and returns the progress of one that has read nothing.
@@ -139,7 +168,7 @@ func create(ctx context.Context, legacy *postgres.Legacy, conn *pgconn.PgConn, s
 	made, err := pglogrepl.CreateReplicationSlot(ctx, conn, legacy.CaptureName(), "pgoutput",
 		pglogrepl.CreateReplicationSlotOptions{Mode: pglogrepl.LogicalReplication, SnapshotAction: "NOEXPORT_SNAPSHOT"})
 	if err != nil {
-		return Progress{}, fmt.Errorf("create the replication slot %s: %w%s", legacy.CaptureName(), err, oldest(ctx, legacy))
+		return Progress{}, fmt.Errorf("create the replication slot %s: %w", legacy.CaptureName(), err)
 	}
 	at, err := pglogrepl.ParseLSN(made.ConsistentPoint)
 	if err != nil {
@@ -148,18 +177,6 @@ func create(ctx context.Context, legacy *postgres.Legacy, conn *pgconn.PgConn, s
 	p := Progress{System: system.SystemID, Timeline: uint32(system.Timeline), Slot: legacy.CaptureName(), Consistent: at, Resume: at}
 	p.Publication, err = publication(ctx, legacy)
 	return p, err
-}
-
-// oldest names the transaction for which the creation of a slot waits; "" if there is none.
-func oldest(ctx context.Context, legacy *postgres.Legacy) string {
-	var pid int
-	var seconds float64
-	err := legacy.Pool().QueryRow(context.WithoutCancel(ctx), `SELECT pid, extract(epoch FROM clock_timestamp() - xact_start)::float8 FROM pg_stat_activity
-		WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start LIMIT 1`).Scan(&pid, &seconds)
-	if err != nil {
-		return ""
-	}
-	return fmt.Sprintf(" (it waits for every transaction that is open: pid %d has one for %.0f s)", pid, seconds)
 }
 
 // check returns a LostError unless the slot has all changes from the progress on.

@@ -10,6 +10,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/test/pairtest"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
 	"github.com/stranglerfig/migrator/migration"
+	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/record"
 	"github.com/stranglerfig/migrator/store"
 	"github.com/stranglerfig/migrator/store/postgres"
@@ -18,19 +19,21 @@ import (
 // A table without a replica identity is not published: PostgreSQL would refuse the application's own writes.
 func TestReplicaIdentities(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct{ name, ddl, wrong string }{
-		{"nothing", "ALTER TABLE items REPLICA IDENTITY NOTHING", "no replica identity"},
-		{"no primary key", "ALTER TABLE items DROP CONSTRAINT items_pkey; CREATE UNIQUE INDEX ON items (id)", "no replica identity"},
-		{"another index", "CREATE UNIQUE INDEX other ON items (code); ALTER TABLE items REPLICA IDENTITY USING INDEX other", "lacks the key's column"},
-		{"a wider index", "CREATE UNIQUE INDEX other ON items (code, id); ALTER TABLE items REPLICA IDENTITY USING INDEX other", ""},
-		{"full", "ALTER TABLE items REPLICA IDENTITY FULL", ""},
+	for _, c := range []struct{ name, ddl, later, wrong string }{
+		{"nothing", "ALTER TABLE items REPLICA IDENTITY NOTHING", "", "no replica identity"},
+		{"no primary key", "ALTER TABLE items DROP CONSTRAINT items_pkey; CREATE UNIQUE INDEX ON items (id)", "", "no replica identity"},
+		{"another index", "CREATE UNIQUE INDEX other ON items (code); ALTER TABLE items REPLICA IDENTITY USING INDEX other", "", `lacks the key's column "id"`},
+		{"another index, later", "CREATE UNIQUE INDEX other ON items (code)", "ALTER TABLE items REPLICA IDENTITY USING INDEX other", `lacks the key's column "id"`},
+		{"another primary key", "ALTER TABLE items DROP CONSTRAINT items_pkey, ADD PRIMARY KEY (code) INCLUDE (id); CREATE UNIQUE INDEX ON items (id)", "", `lacks the key's column "id"`},
+		{"a wider index", "CREATE UNIQUE INDEX other ON items (code, id); ALTER TABLE items REPLICA IDENTITY USING INDEX other", "", ""},
+		{"full", "ALTER TABLE items REPLICA IDENTITY FULL", "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			p := pairtest.New(t, pairtest.Options{DDL: "CREATE TABLE items (id bigint PRIMARY KEY, code int NOT NULL, name text)"})
 			p.Exec(t, "INSERT INTO items SELECT i, i, 'n' FROM generate_series(1, 9) i")
 			p.Exec(t, c.ddl)
-			if c.name == "no primary key" {
+			if strings.HasSuffix(c.name, " primary key") {
 				p.Config.Legacy.Part.(*postgres.LegacyConfig).Key = []string{"id"}
 				p.Legacy.Close()
 				if err := p.Open(t.Context()); err != nil {
@@ -39,14 +42,20 @@ func TestReplicaIdentities(t *testing.T) {
 			}
 			r := prepare(t, p, nil)
 			r.start()
-			if c.wrong == "no replica identity" {
+			if c.wrong != "" && c.later == "" {
 				if err := r.fails(); err == nil || !strings.Contains(err.Error(), c.wrong) {
 					t.Fatal(err)
+				}
+				if got := found(capture.Check(t.Context(), p.Legacy, phases.CaptureBeside))["capture-table"]; !strings.Contains(got, "refused: ") || !strings.Contains(got, c.wrong) {
+					t.Errorf("plan: %s", got)
 				}
 				p.Exec(t, "UPDATE items SET name = 'writes go on'")
 				return
 			}
 			r.barrier()
+			if c.later != "" {
+				p.Exec(t, c.later)
+			}
 			p.Exec(t, "UPDATE items SET name = 'changed', code = code + 100")
 			if c.wrong != "" {
 				if err := r.fails(); err == nil || !strings.Contains(err.Error(), c.wrong) {

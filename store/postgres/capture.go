@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -133,6 +134,48 @@ func (l *Legacy) AppendCaptured(dst []byte, field int, raw []byte) ([]byte, bool
 		return dst, false, fmt.Errorf("column %q of %s (%s): %w", c.name, l.table(), c.declared, err)
 	}
 	return dst, true, nil
+}
+
+// SlotWaitsFor names the transaction that the creation of the migration's slot waits for, and how to end it; "":
+// none. It may be of another table, or of another database: the log can be decoded from where each that was open has
+// ended.
+func (l *Legacy) SlotWaitsFor(ctx context.Context) (what, end string, err error) {
+	var h holder
+	var prepared float64
+	err = l.pool.QueryRow(ctx, `
+		SELECT coalesce(k.pid, 0), `+aboutSession+`, coalesce(p.gid, ''), coalesce(p.owner::text, ''), coalesce(nullif(p.database, current_database()), ''),
+		       coalesce(extract(epoch FROM statement_timestamp() - p.prepared), 0)::float8
+		FROM pg_replication_slots s JOIN pg_locks w ON w.pid = s.active_pid AND w.locktype = 'transactionid' AND NOT w.granted
+		JOIN pg_locks k ON k.locktype = 'transactionid' AND k.transactionid = w.transactionid AND k.granted
+		LEFT JOIN pg_stat_activity a ON a.pid = k.pid LEFT JOIN pg_prepared_xacts p ON p.transaction = k.transactionid
+		WHERE s.slot_name = $1 LIMIT 1`, l.CaptureName()).Scan(&h.pid, &h.about, &h.gid, &h.owner, &h.database, &prepared)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", "", nil
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("read what the replication slot %s waits for: %w", l.CaptureName(), err)
+	}
+	h.age = time.Duration(prepared * float64(time.Second))
+	return h.String(), h.end(), nil
+}
+
+// OldestTransaction names the transaction that has been open for longest, of those that have written anything and that
+// this role may see; "": none.
+func (l *Legacy) OldestTransaction(ctx context.Context) (string, error) {
+	var h holder
+	var prepared float64
+	err := l.pool.QueryRow(ctx, `
+		SELECT pid, about, gid, owner, age FROM (
+			SELECT a.xact_start AS began, a.pid, `+aboutSession+` AS about, '' AS gid, '' AS owner, 0::float8 AS age
+			FROM pg_stat_activity a WHERE a.backend_xid IS NOT NULL AND a.pid <> pg_backend_pid()
+			UNION ALL
+			SELECT p.prepared, 0, '', p.gid, p.owner::text, extract(epoch FROM statement_timestamp() - p.prepared)::float8 FROM pg_prepared_xacts p) AS t
+		ORDER BY began LIMIT 1`).Scan(&h.pid, &h.about, &h.gid, &h.owner, &prepared)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", nil
+	}
+	h.age = time.Duration(prepared * float64(time.Second))
+	return h.String(), err
 }
 
 // captureSQL makes the table of the migrations whose changes are captured. No other role may read it.

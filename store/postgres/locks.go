@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stranglerfig/migrator/internal/hint"
+	"github.com/stranglerfig/migrator/internal/oneline"
 	"github.com/stranglerfig/migrator/store"
 )
 
@@ -200,6 +201,8 @@ type holder struct {
 	gid   string // of a prepared transaction, which waits for COMMIT PREPARED or ROLLBACK PREPARED
 	owner string
 	age   time.Duration
+
+	database string // of a prepared transaction of another one
 }
 
 // maxGID is how much of a prepared transaction's identifier is shown. Its program chose it.
@@ -221,7 +224,11 @@ func (h holder) end() string {
 	if h.gid == "" {
 		return fmt.Sprintf("SELECT pg_terminate_backend(%d)", h.pid)
 	}
-	return "ROLLBACK PREPARED " + shownLiteral(h.gid) + " (or COMMIT PREPARED, as its transaction manager decided), as its owner or a superuser, in this database"
+	database := "this database"
+	if h.database != "" {
+		database = "the database " + quote(oneline.Escape(h.database))
+	}
+	return "ROLLBACK PREPARED " + shownLiteral(h.gid) + " (or COMMIT PREPARED, as its transaction manager decided), as its owner or a superuser, in " + database
 }
 
 // shownLiteral is the SQL literal of a text that may hold signs which a terminal interprets: those are
@@ -249,15 +256,19 @@ func shownLiteral(s string) string {
 	return "'" + b.String() + "'"
 }
 
+// aboutSession is the SQL of what a session a of pg_stat_activity is. Its statement, which may contain values, is
+// never read.
+const aboutSession = `CASE WHEN a.pid IS NOT NULL AND a.usesysid IS NULL THEN 'autovacuum' ELSE coalesce(nullif(a.application_name, ''), 'unnamed application') END ||
+	', ' || coalesce(a.state, 'state unknown') ||
+	coalesce(', transaction open for ' || extract(epoch FROM statement_timestamp() - a.xact_start)::numeric(20,1) || ' s', '') ||
+	coalesce(', query begun ' || extract(epoch FROM statement_timestamp() - a.query_start)::numeric(20,1) || ' s ago', '')`
+
 // holders are the transactions that hold the table, or a partition of it, in a writer's mode or a
-// stronger one; those that are prepared first, since they don't end by themselves. Their
-// statements, which may contain values, are never read.
+// stronger one; those that are prepared first, since they don't end by themselves.
 func (l *Legacy) holders(ctx context.Context) ([]holder, error) {
 	rows, err := l.pool.Query(ctx, `
 		SELECT DISTINCT p.prepared, coalesce(k.pid, 0) AS pid,
-		       CASE WHEN a.pid IS NOT NULL AND a.usesysid IS NULL THEN 'autovacuum' ELSE coalesce(nullif(a.application_name, ''), 'unnamed application') END || ', ' || coalesce(a.state, 'state unknown') ||
-		       coalesce(', transaction open for ' || extract(epoch FROM statement_timestamp() - a.xact_start)::numeric(20,1) || ' s', '') ||
-		       coalesce(', query begun ' || extract(epoch FROM statement_timestamp() - a.query_start)::numeric(20,1) || ' s ago', ''),
+		       `+aboutSession+`,
 		       coalesce(p.gid, ''), coalesce(p.owner::text, ''), coalesce(extract(epoch FROM statement_timestamp() - p.prepared), 0)::float8
 		FROM pg_locks k LEFT JOIN pg_stat_activity a ON a.pid = k.pid
 		LEFT JOIN (pg_locks x JOIN pg_prepared_xacts p ON p.transaction = x.transactionid)
