@@ -191,10 +191,14 @@ func (r *run) connect(ctx context.Context) (err error) {
 		}
 	}
 	if err != nil {
-		r.close(ctx)
-		return fmt.Errorf("ask legacy's server about itself: %w", err)
+		err = fmt.Errorf("ask legacy's server about itself: %w", err)
+	} else {
+		err = r.Legacy.SettleReplication(ctx, r.conn)
 	}
-	return nil
+	if err != nil {
+		r.close(ctx)
+	}
+	return err
 }
 
 func (r *run) close(ctx context.Context) {

@@ -173,7 +173,11 @@ func (f *checks) connection(ctx context.Context, legacy *postgres.Legacy) error 
 	conn, err := pgconn.ConnectConfig(ctx, legacy.ReplicationConfig())
 	if err == nil {
 		defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-		_, err = pglogrepl.IdentifySystem(ctx, conn)
+		if _, err = pglogrepl.IdentifySystem(ctx, conn); err == nil {
+			if err := legacy.SettleReplication(ctx, conn); err != nil {
+				return err
+			}
+		}
 	}
 	if err != nil {
 		return hint.Errorf(hint.Hint{Text: "give legacy's server itself in legacy.url, not a pooler: poolers do not pass connections for replication; in its pg_hba.conf they need a line for the database, not for \"replication\""},

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -116,6 +117,18 @@ func (l *Legacy) ReplicationConfig() *pgconn.Config {
 	config.RuntimeParams["replication"] = "database"
 	config.AfterConnect = nil
 	return config
+}
+
+// SettleReplication refuses a connection by ReplicationConfig whose session has other settings, as behind a pooler that
+// drops what a client asks for: the log would print other texts, which nothing else shows.
+func (l *Legacy) SettleReplication(ctx context.Context, conn *pgconn.PgConn) error {
+	want := maps.Clone(sessionSettings)
+	for name, value := range limitSettings {
+		if l.pool.Config().ConnConfig.RuntimeParams[name] == value { // else the URL has it
+			want[name] = value
+		}
+	}
+	return settle(ctx, conn, "legacy", want)
 }
 
 // CapturedType is the number of the type that a field's column had when the store was opened; 0: the table

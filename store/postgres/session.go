@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stranglerfig/migrator/internal/hint"
@@ -91,34 +93,22 @@ func withSessionSettings(config *pgxpool.Config, side string) {
 		}
 	}
 	maps.Copy(params, want)
-	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error { return settle(ctx, conn, side, want) }
+	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error { return settle(ctx, conn.PgConn(), side, want) }
 }
 
-func settle(ctx context.Context, conn *pgx.Conn, side string, want map[string]string) error {
-	var names, values []string
-	var late []bool
-	for _, settings := range []map[string]string{want, laterSettings} {
-		for name, value := range settings {
-			_, now := want[name]
-			names, values, late = append(names, name), append(values, value), append(late, !now)
+// settle compares a session with what it must have, and sets what can't be set as it begins. By the simple protocol, the
+// only one of a connection that reads the log.
+func settle(ctx context.Context, conn *pgconn.PgConn, side string, want map[string]string) error {
+	var settings []string
+	for n, of := range []map[string]string{want, laterSettings} {
+		for name, value := range of {
+			settings = append(settings, "("+literal(name)+", "+literal(value)+", "+strconv.FormatBool(n == 1)+")")
 		}
 	}
-	rows, err := conn.Query(ctx, `
+	results, err := conn.Exec(ctx, `
 		SELECT s.name, s.value, CASE WHEN s.late AND s.now <> s.value THEN set_config(s.name, s.value, false) ELSE s.now END
-		FROM (SELECT u.*, current_setting(u.name, true) AS now FROM unnest($1::text[], $2::text[], $3::bool[]) AS u(name, value, late)) AS s
-		WHERE s.now IS NOT NULL`, pgx.QueryExecModeExec, names, values, late)
-	if err != nil {
-		return err
-	}
-	var name, value, has string
-	var differs error
-	_, err = pgx.ForEachRow(rows, []any{&name, &value, &has}, func() error {
-		if has != value && differs == nil {
-			differs = hint.Errorf(hint.Hint{Text: "connect to the server itself, or through a pooler that passes on what a client asks for"},
-				"a session of the %s PostgreSQL has %s = %s, where %s is needed", side, name, has, value)
-		}
-		return nil
-	})
+		FROM (SELECT u.*, current_setting(u.name, true) AS now FROM (VALUES `+strings.Join(settings, ", ")+`) AS u(name, value, late)) AS s
+		WHERE s.now IS NOT NULL`).ReadAll()
 	if hasState(err, statePrivilege) {
 		return hint.Errorf(hint.Hint{Text: "ALTER ROLE ... RESET session_replication_role, and ALTER DATABASE ... likewise"},
 			"a session of the %s PostgreSQL must have session_replication_role = origin, which only a superuser may set: %w", side, err)
@@ -126,5 +116,13 @@ func settle(ctx context.Context, conn *pgx.Conn, side string, want map[string]st
 	if err != nil {
 		return fmt.Errorf("set up a session of the %s PostgreSQL: %w", side, err)
 	}
-	return differs
+	for _, r := range results {
+		for _, row := range r.Rows {
+			if name, value, has := string(row[0]), string(row[1]), string(row[2]); has != value {
+				return hint.Errorf(hint.Hint{Text: "connect to the server itself, or through a pooler that passes on what a client asks for"},
+					"a session of the %s PostgreSQL has %s = %s, where %s is needed", side, name, has, value)
+			}
+		}
+	}
+	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/stranglerfig/migrator/internal/hint"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
@@ -93,6 +94,20 @@ func TestSettingsOfOthers(t *testing.T) {
 				t.Errorf("a session of %s has %s = %s, the default of its role or database", side, name, now)
 			}
 		}
+	}
+	// The connection that reads the log has them too; one that lost some on its way is refused.
+	replicates := func(config *pgconn.Config) error {
+		t.Helper()
+		conn, err := pgconn.ConnectConfig(from.ctx, config)
+		from.ok(err)
+		defer func() { _ = conn.Close(from.ctx) }()
+		return legacy.SettleReplication(from.ctx, conn)
+	}
+	config := legacy.ReplicationConfig()
+	from.ok(replicates(config))
+	delete(config.RuntimeParams, "IntervalStyle")
+	if err := replicates(config); err == nil || !strings.Contains(err.Error(), "a session of the legacy PostgreSQL has IntervalStyle = sql_standard") {
+		t.Errorf("a connection that has lost a setting: %v", err)
 	}
 	// There: the row, as legacy prints it, and back through the fence.
 	const key = record.Key("2024-02-29T06:15:00.123456Z")
