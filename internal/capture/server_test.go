@@ -162,6 +162,9 @@ func TestALostSlot(t *testing.T) {
 		"table taken out for a moment": {true, func(t *testing.T, p *pairtest.Pair, slot string) {
 			tx(t, p, "ALTER PUBLICATION "+slot+" DROP TABLE items", "ALTER PUBLICATION "+slot+" ADD TABLE items")
 		}, "was altered"},
+		"another table": {true, func(t *testing.T, p *pairtest.Pair, _ string) {
+			tx(t, p, "ALTER TABLE items RENAME TO old", "CREATE TABLE items (LIKE old INCLUDING ALL)", "INSERT INTO items SELECT * FROM old")
+		}, "another table has the name"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -190,6 +193,13 @@ func TestALostSlot(t *testing.T) {
 			}
 			if gone == nil || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("%v, want that it %s", err, c.want)
+			}
+			if name == "another table" { // as the daemon does
+				p.Legacy.Close()
+				if err := p.Open(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				r.c.Legacy, r.c.Target = p.Legacy, p.Target
 			}
 			r.again()
 		})

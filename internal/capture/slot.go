@@ -204,6 +204,10 @@ func intact(ctx context.Context, legacy *postgres.Legacy, p Progress) (s slot, e
 	if s, err = readSlot(ctx, legacy); err != nil {
 		return s, err
 	}
+	replaced, err := legacy.Replaced(ctx)
+	if err != nil {
+		return s, err
+	}
 	published, err := publication(ctx, legacy)
 	switch {
 	case err != nil:
@@ -214,6 +218,9 @@ func intact(ctx context.Context, legacy *postgres.Legacy, p Progress) (s slot, e
 		return s, lost("the replication slot " + p.Slot + " is not the migration's: " + s.alien)
 	case s.status == "lost":
 		return s, lost("the server has removed log that the slot " + p.Slot + " needed (max_slot_wal_keep_size)")
+	case replaced:
+		name, _ := legacy.CaptureTable()
+		return s, lost("another table has the name " + name + " now, and its changes were not published")
 	case published != p.Publication:
 		return s, lost("the publication " + p.Slot + " was altered: what was changed meanwhile may be missing")
 	}

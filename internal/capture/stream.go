@@ -160,7 +160,7 @@ func (s *stream) describe(ctx context.Context, m *pglogrepl.RelationMessage) err
 	}
 	_, oid := s.legacy.CaptureTable()
 	if m.RelationID != oid {
-		parts, err := s.legacy.Parts(ctx)
+		parts, err := s.legacy.CapturedParts(ctx)
 		if err != nil {
 			return err
 		}
@@ -259,7 +259,7 @@ func (s *stream) truncate(ctx context.Context, m *pglogrepl.TruncateMessage) err
 		s.meter.skipped.Add(1)
 		return nil
 	}
-	parts, err := s.legacy.Parts(ctx)
+	parts, err := s.legacy.CapturedParts(ctx)
 	if err != nil {
 		return err
 	}

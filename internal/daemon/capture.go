@@ -189,7 +189,9 @@ func (c *Capturer) capture(ctx context.Context, e phases.Snapshot, engine *captu
 	}
 	if lost, failed := c.job.LoseCapture(ctx, err); lost {
 		c.log.Error("changes of legacy are lost to capture, which begins again", "error", err, "recorded", failed == nil, hint.Attr(err))
-		return errors.Join(failed, ledger.Report(ctx, c.last))
+		failed = errors.Join(failed, ledger.Report(ctx, c.last))
+		c.close() // legacy's table may be another one now
+		return failed
 	}
 	return err
 }

@@ -273,22 +273,30 @@ func TestWhenCaptureHadCaughtUp(t *testing.T) {
 // TestDaemonBeginsAgainWhereChangesAreLost: with another slot, and what it brought before counts for nothing.
 func TestDaemonBeginsAgainWhereChangesAreLost(t *testing.T) {
 	t.Parallel()
-	c := newCapturing(t)
-	c.moveTo(phases.ShadowWrite)
-	e := c.until("it runs", runs)
-	c.exec(`ALTER PUBLICATION ` + e.Capture.Slot + ` SET (publish = 'insert')`)
-	e = c.until("it is lost, and begins again", func(e phases.Snapshot) bool { return !e.Capture.LostAt.IsZero() && e.Capture.Lost == "" && runs(e) })
-	if !strings.Contains(e.Status.Unclean, "publication") || e.Capture.Barrier != "" {
-		t.Errorf("%+v, %+v", e.Capture, e.Status)
+	for why, sql := range map[string]string{
+		"the publication":            `ALTER PUBLICATION %s SET (publish = 'insert')`,
+		"another table has the name": `BEGIN; ALTER TABLE items RENAME TO old; CREATE TABLE items (LIKE old INCLUDING ALL); COMMIT`,
+	} {
+		t.Run(why, func(t *testing.T) {
+			t.Parallel()
+			c := newCapturing(t)
+			c.moveTo(phases.ShadowWrite)
+			e := c.until("it runs", runs)
+			c.exec(strings.ReplaceAll(sql, "%s", e.Capture.Slot))
+			e = c.until("it is lost, and begins again", func(e phases.Snapshot) bool { return !e.Capture.LostAt.IsZero() && e.Capture.Lost == "" && runs(e) })
+			if !strings.Contains(e.Status.Unclean, why) || e.Capture.Barrier != "" {
+				t.Errorf("%+v, %+v", e.Capture, e.Status)
+			}
+			if n := strings.Count(c.log.String(), `msg="changes of legacy are lost`); n != 1 {
+				t.Errorf("the log has it %d times", n)
+			}
+			c.remains(2)
+			c.exec(`INSERT INTO items VALUES (1, 'a')`)
+			c.backfill()
+			c.exec(`INSERT INTO items VALUES (2, 'b')`)
+			c.target("a", "b")
+		})
 	}
-	if n := strings.Count(c.log.String(), `msg="changes of legacy are lost`); n != 1 {
-		t.Errorf("the log has it %d times", n)
-	}
-	c.remains(2)
-	c.exec(`INSERT INTO items VALUES (1, 'a')`)
-	c.backfill()
-	c.exec(`INSERT INTO items VALUES (2, 'b')`)
-	c.target("a", "b")
 }
 
 // TestDaemonGivesTheSlotUp: also while capture can't run.

@@ -16,8 +16,38 @@ import (
 
 var _ store.PartWatcher = (*Legacy)(nil)
 
-// Parts implements store.PartWatcher: the table, its partitions, and tables that inherit from it.
+// Parts implements store.PartWatcher: the table, its partitions, and tables that inherit from it. If another table has
+// its name now, as after an exchange of the two, that one's: statements name it.
 func (l *Legacy) Parts(ctx context.Context) ([]store.Part, error) {
+	oid, err := l.named(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return l.partsOf(ctx, oid)
+}
+
+// CapturedParts are those of the table that was published.
+func (l *Legacy) CapturedParts(ctx context.Context) ([]store.Part, error) {
+	return l.partsOf(ctx, l.shape.oid)
+}
+
+// Replaced reports whether another table has the name of the one that the store was opened with.
+func (l *Legacy) Replaced(ctx context.Context) (bool, error) {
+	oid, err := l.named(ctx)
+	return oid != l.shape.oid, err
+}
+
+// named is the table that has the name; the one that the store was opened with, if none has.
+func (l *Legacy) named(ctx context.Context) (oid uint32, err error) {
+	err = l.pool.QueryRow(ctx, `SELECT coalesce((SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = $1 AND c.relname = $2), $3::oid)`, l.shape.name[0], l.shape.name[1], l.shape.oid).Scan(&oid)
+	if err != nil {
+		err = fmt.Errorf("look for legacy table %s: %w", l.table(), err)
+	}
+	return oid, err
+}
+
+func (l *Legacy) partsOf(ctx context.Context, oid uint32) ([]store.Part, error) {
 	rows, err := l.pool.Query(ctx, `
 		WITH RECURSIVE tree AS (
 			SELECT $1::oid AS oid, 0::oid AS parent, 0 AS depth
@@ -29,7 +59,7 @@ func (l *Legacy) Parts(ctx context.Context) ([]store.Part, error) {
 			FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.attgenerated <> ''
 			WHERE a.attrelid = c.oid AND NOT a.attisdropped AND a.attname = ANY ($2::text[])), '')
 		FROM tree JOIN pg_class c ON c.oid = tree.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-		GROUP BY c.oid, n.nspname, c.relname, c.relfilenode ORDER BY min(tree.depth), c.oid`, l.shape.oid, l.shape.names())
+		GROUP BY c.oid, n.nspname, c.relname, c.relfilenode ORDER BY min(tree.depth), c.oid`, oid, l.shape.names())
 	if err != nil {
 		return nil, fmt.Errorf("read the partitions of legacy table %s: %w", l.table(), err)
 	}
@@ -71,6 +101,7 @@ func (l *Legacy) PartChanges(ctx context.Context, before, now []store.Part) (cha
 	for _, p := range now {
 		old, known := was[p.ID]
 		switch {
+		case !known && p.Parent == 0: // the table: what it was instead is gone
 		case !known:
 			filled, err := l.partFilled(ctx, p)
 			if err != nil {

@@ -18,6 +18,8 @@ func TestPartChanges(t *testing.T) {
 	for sql, want := range map[[2]string]string{
 		{plain, `INSERT INTO products VALUES (1); TRUNCATE products; REINDEX TABLE products`}:                                                                           "",
 		{plain, `DROP TABLE products; CREATE TABLE products (id int8 PRIMARY KEY)`}:                                                                                     "table public.products was dropped, or is another one true false",
+		{plain, `ALTER TABLE products RENAME TO old; CREATE TABLE products (id int8 PRIMARY KEY)`}:                                                                      "table public.products was dropped, or is another one true false",
+		{plain, `ALTER TABLE products RENAME TO other`}:                                                                                                                 "public.products was renamed to public.other false false",
 		{plain, `CREATE TABLE child (CHECK (id > 0)) INHERITS (products)`}:                                                                                              "partition public.child was added, empty false false",
 		{`CREATE TABLE products (id int8 PRIMARY KEY, name text); INSERT INTO products VALUES (1, 'a')`, `ALTER TABLE products ALTER name TYPE text USING upper(name)`}: `public.products was rewritten by ALTER TABLE, and may have other values ("name") true false`,
 		{plain, `VACUUM FULL products`}: "",
