@@ -77,9 +77,14 @@ func (t *Target) apply(ctx context.Context, writes []store.Write, batch []int, r
 	const attempts = 5
 	var err error
 	for range attempts {
-		if err = t.applyOnce(ctx, writes, batch, results); !hasState(err, stateSerialization, stateDeadlock) {
+		if err = t.applyOnce(ctx, writes, batch, results, false); !hasState(err, stateSerialization, stateDeadlock) {
 			break
 		}
+	}
+	// A record may have a unique value that another one of the batch, which is deleted, had. The other order is for records
+	// that refer to each other.
+	if hasState(err, stateUnique) && len(batch) > 1 && t.applyOnce(ctx, writes, batch, results, true) == nil {
+		return nil
 	}
 	var left [][]int
 	switch {
@@ -212,7 +217,7 @@ func decide(w *store.Write, s *keyState) store.Result {
 
 // applyOnce is one transaction in two round trips: one locks the versions and reads, one
 // writes and commits.
-func (t *Target) applyOnce(ctx context.Context, writes []store.Write, batch []int, results []store.Result) error {
+func (t *Target) applyOnce(ctx context.Context, writes []store.Write, batch []int, results []store.Result, removeFirst bool) error {
 	states, keys := make([]keyState, len(batch)), make([]record.Key, len(batch))
 	for n, i := range batch {
 		states[n] = keyState{write: i, key: t.sideKey(string(writes[i].Key))}
@@ -239,7 +244,7 @@ func (t *Target) applyOnce(ctx context.Context, writes []store.Write, batch []in
 		}
 		s.decided = decide(&writes[s.write], s)
 	}
-	writeBack, err := t.writeDecided(writes, states)
+	writeBack, err := t.writeDecided(writes, states, removeFirst)
 	if err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ func TestADeleteRemovesWhatWasThere(t *testing.T) {
 	}
 	states[0].decided = decide(&gone[0], &states[0])
 	exec("INSERT INTO goods VALUES (1, 'another program''s')")
-	writes, err := target.writeDecided(gone, states)
+	writes, err := target.writeDecided(gone, states, false)
 	if err != nil {
 		t.Fatal(err)
 	}

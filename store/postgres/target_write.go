@@ -13,8 +13,8 @@ import (
 	"github.com/stranglerfig/migrator/store"
 )
 
-// writeDecided writes the applied writes and commits, unless a not-after has passed.
-func (t *Target) writeDecided(writes []store.Write, states []keyState) (*pipeline, error) {
+// writeDecided writes the applied writes and commits, unless a not-after has passed. Deletes come last, or first.
+func (t *Target) writeDecided(writes []store.Write, states []keyState, removeFirst bool) (*pipeline, error) {
 	p := &pipeline{}
 	var put, remove []int // positions in writes
 	var names, versions, deleted, keep, undo []string
@@ -43,18 +43,27 @@ func (t *Target) writeDecided(writes []store.Write, states []keyState) (*pipelin
 			deleted, keep = append(deleted, strconv.FormatBool(w.Deleted)), append(keep, strconv.FormatBool(w.Keep))
 		}
 	}
-	if len(put) > 0 {
-		if err := t.addPut(p, writes, put); err != nil {
-			return nil, err
+	removes := func() {
+		if len(remove) == 0 {
+			return
 		}
-	}
-	if len(remove) > 0 {
 		keys := make([]record.Key, len(writes))
 		for _, i := range remove {
 			keys[i] = writes[i].Key
 		}
 		q := t.shape.keyQuery(keys, remove, nil)
 		p.add(nil, "DELETE FROM "+t.shape.name.Sanitize()+" t USING "+q.from+" WHERE "+q.on, q.args...)
+	}
+	if removeFirst {
+		removes()
+	}
+	if len(put) > 0 {
+		if err := t.addPut(p, writes, put); err != nil {
+			return nil, err
+		}
+	}
+	if !removeFirst {
+		removes()
 	}
 	if len(names) > 0 {
 		// [tombstone]: the version of a deleted record stays.

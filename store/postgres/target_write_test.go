@@ -226,3 +226,40 @@ func TestTablesWithRulesAreRefused(t *testing.T) {
 	d.exec(`CREATE RULE audited AS ON INSERT TO "The Target" DO ALSO INSERT INTO audit VALUES (new.id)`)
 	d.wants(d.target(&migration.Config{Name: "m"}, storetest.Simple()), "target-rules", store.Refused)
 }
+
+// TestUniqueValuesThatChangeHands: within one batch from a record that is deleted; between two that are there if the
+// target looks at the end of a transaction.
+func TestUniqueValuesThatChangeHands(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		constraint string
+		exchanges  bool
+	}{{`UNIQUE (name)`, false}, {`UNIQUE (name) DEFERRABLE INITIALLY DEFERRED`, true}} {
+		t.Run(c.constraint, func(t *testing.T) {
+			t.Parallel()
+			d, target := simpleTarget(t, createTable(storetest.Simple())+`; ALTER TABLE "The Target" ADD `+c.constraint, 0)
+			apply := func(writes ...store.Write) (refused int) {
+				t.Helper()
+				results, err := target.Apply(d.ctx, writes)
+				d.ok(err)
+				for _, r := range results {
+					if r.Err != nil {
+						refused++
+					}
+				}
+				return refused
+			}
+			if n := apply(write("1", "a", 1), write("2", "b", 1), write("9", "c", 1)); n != 0 {
+				t.Fatal("the first writes are refused")
+			}
+			gone := write("9", "", 2)
+			gone.Deleted, gone.Record = true, nil
+			if n := apply(write("0", "c", 2), gone); n != 0 {
+				t.Errorf("%d refused, of a value that a deleted record had", n)
+			}
+			if n := apply(write("1", "b", 3), write("2", "a", 3)); (n == 0) != c.exchanges {
+				t.Errorf("%d refused, of two that exchange a value", n)
+			}
+		})
+	}
+}
