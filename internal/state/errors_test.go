@@ -204,3 +204,20 @@ func TestAConnectionClosedDuringACommandIsExplained(t *testing.T) {
 	})
 	wants(t, err, "outcome of the last statement is unknown")
 }
+
+// TestTheDefaultIsolationIsOurs: under another one single statements would fail beside others, or see what was before a
+// lock that they waited for.
+func TestTheDefaultIsolationIsOurs(t *testing.T) {
+	t.Parallel()
+	s, url := open(t)
+	_, err := s.Pool().Exec(t.Context(), `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = serializable', current_database()); END $$`)
+	must(t, err)
+	again, err := state.Open(t.Context(), url)
+	must(t, err)
+	t.Cleanup(again.Close)
+	var level string
+	must(t, again.Pool().QueryRow(t.Context(), `SHOW transaction_isolation`).Scan(&level))
+	if level != "read committed" {
+		t.Errorf("a statement of the state's is %s", level)
+	}
+}

@@ -43,12 +43,13 @@ func ParseURL(url string) (*pgxpool.Config, error) {
 // prepareSession sets up each session of the state database, also those that are made with a copy of the configuration.
 // The planner takes statements over many small tables as expensive: with the server's default, jit = on, the one that
 // reads a migration's status is compiled for seconds, at each call, and runs for a millisecond. A startup parameter would
-// be refused by PgBouncer.
+// be refused by PgBouncer. A single statement has the default isolation, and one that has waited for a lock must see
+// what was committed meanwhile, whatever the role's or the database's default is.
 func prepareSession(ctx context.Context, conn *pgconn.PgConn) error {
 	if isOld(conn.ParameterStatus("server_version")) {
 		return nil // RefuseOld refuses it, before the first statement
 	}
-	return conn.Exec(ctx, `SET jit = off`).Close()
+	return conn.Exec(ctx, `SET jit = off; SET default_transaction_isolation = 'read committed'`).Close()
 }
 
 // Connect opens a pool and makes one connection; its errors explain why that failed.
