@@ -118,11 +118,13 @@ func (f *checks) role(ctx context.Context, legacy *postgres.Legacy) error {
 func (f *checks) slots(ctx context.Context, legacy *postgres.Legacy) error {
 	var slots, used, senders, sending int
 	var keep int64
+	var idle string
 	var own bool
 	err := legacy.Pool().QueryRow(ctx, `SELECT current_setting('max_replication_slots')::int, (SELECT count(*) FROM pg_replication_slots),
 			current_setting('max_wal_senders')::int, (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender'),
 			(SELECT setting::int8 FROM pg_settings WHERE name = 'max_slot_wal_keep_size'),
-			EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1)`, legacy.CaptureName()).Scan(&slots, &used, &senders, &sending, &keep, &own)
+			coalesce(nullif(current_setting('idle_replication_slot_timeout', true), '0'), ''),
+			EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1)`, legacy.CaptureName()).Scan(&slots, &used, &senders, &sending, &keep, &idle, &own)
 	switch {
 	case err != nil:
 		return err
@@ -136,6 +138,10 @@ func (f *checks) slots(ctx context.Context, legacy *postgres.Legacy) error {
 			"all %d processes that send the log are taken", senders)
 	default:
 		f.add("capture-slots", store.Good, "", "%d of %d replication slots are free, and %d of %d processes that send the log", slots-used, slots, senders-sending, senders)
+	}
+	if idle != "" {
+		f.add("capture-idle", store.Warned, "ALTER SYSTEM SET idle_replication_slot_timeout = 0, or longer than a daemon is ever away, and SELECT pg_reload_conf()",
+			"idle_replication_slot_timeout is %s: the slot is invalidated once no daemon has read it for so long", idle)
 	}
 	if keep < 0 {
 		f.add("capture-wal-kept", store.Warned, "ALTER SYSTEM SET max_slot_wal_keep_size = '20GB', or what the disk has room for, and SELECT pg_reload_conf()",
@@ -155,7 +161,7 @@ func (f *checks) slot(ctx context.Context, legacy *postgres.Legacy) error {
 	case s.alien != "":
 		f.add("capture-slot", store.Refused, "find out whose it is, and drop or rename it", "the replication slot %s is not the migration's: %s", name, s.alien)
 	case s.there && s.status == "lost":
-		f.add("capture-slot", store.Warned, "see the migration's status", "the server has invalidated the replication slot %s", name)
+		f.add("capture-slot", store.Warned, "see the migration's status", "%s", s.invalidated(name))
 	case s.there:
 		f.add("capture-slot", store.Good, "", "replication slot and publication %s are there; the server keeps %s of log for it", name, humanize.Bytes(s.held))
 	default:

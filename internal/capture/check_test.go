@@ -85,8 +85,17 @@ func TestChecks(t *testing.T) {
 	want("another role", found(capture.Check(t.Context(), legacy, phases.CaptureBeside)), map[string][]string{
 		"capture-role":        {"refused", `ALTER ROLE "` + role + `" REPLICATION`},
 		"capture-publication": {"refused", `GRANT "`, `TO "` + role + `"`},
-		"capture-connection":  {"refused"},
+		"capture-connection":  {"refused"}, "capture-table": {"ok: "},
 	})
+	p.Exec(t, `DO $$ BEGIN EXECUTE (SELECT string_agg('REVOKE EXECUTE ON FUNCTION ' || oid::regprocedure || ' FROM PUBLIC', '; ')
+		FROM pg_proc WHERE proname = 'pg_logical_emit_message'); END $$`)
+	const grant = "GRANT EXECUTE ON FUNCTION pg_logical_emit_message(boolean,text,text"
+	got := found(capture.Check(t.Context(), legacy, phases.CaptureBeside))
+	want("no markers", got, map[string][]string{"capture-table": {"refused", "markers", grant, ") TO the role"}})
+	_, statement, _ := strings.Cut(got["capture-table"], grant)
+	arguments, _, _ := strings.Cut(statement, " TO the role")
+	p.Exec(t, grant+arguments+` TO `+role)
+	want("markers again", found(capture.Check(t.Context(), legacy, phases.CaptureBeside)), map[string][]string{"capture-table": {"ok: "}})
 }
 
 // TestChecksRefuse: what can't be captured.

@@ -183,6 +183,7 @@ func (r *running) until(what string, reached func(capture.Progress) bool) (p cap
 		}
 		select {
 		case err := <-r.done:
+			r.stop = nil
 			r.t.Fatalf("%s: capture has ended: %v", what, err)
 		default:
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/stranglerfig/migrator/internal/capture"
 	"github.com/stranglerfig/migrator/internal/test/pairtest"
 	"github.com/stranglerfig/migrator/internal/test/testenv"
+	"github.com/stranglerfig/migrator/phases"
 	"github.com/stranglerfig/migrator/store"
 )
 
@@ -354,4 +355,43 @@ func TestForgettingTheMigrationRemovesTheSlot(t *testing.T) {
 		+ (SELECT count(*) FROM pg_namespace WHERE nspname = 'migrator_legacy')`, p.Legacy.CaptureName()).Scan(&left); err != nil || left != 0 {
 		t.Errorf("%d traces are left (%v)", left, err)
 	}
+}
+
+// A slot that nothing reads for long is given up by a server of version 18 that is set so: plan warns of it, and the
+// loss names the setting. (make matrix)
+func TestASlotThatWasIdleForTooLong(t *testing.T) {
+	t.Parallel()
+	shared := pairtest.New(t, pairtest.Options{})
+	var version int
+	if err := shared.SQL.QueryRow(t.Context(), "SELECT current_setting('server_version_num')::int").Scan(&version); err != nil {
+		t.Fatal(err)
+	}
+	if version < 180000 {
+		t.Skip("PostgreSQL 18 has idle_replication_slot_timeout")
+	}
+	p, _ := ownServer(t, map[string]string{"idle_replication_slot_timeout": "1s"})
+	idle := ""
+	for _, c := range capture.Check(t.Context(), p.Legacy, phases.CaptureOnly) {
+		if c.Name == "capture-idle" {
+			idle = string(c.Result) + ": " + c.Detail
+		}
+	}
+	if !strings.HasPrefix(idle, "warning: idle_replication_slot_timeout is 1s") {
+		t.Errorf("plan: %q", idle)
+	}
+	r := begin(t, p, nil)
+	if err := r.end(); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Await(t, "the server to give the slot up", func() (lost bool) {
+		p.Exec(t, "CHECKPOINT")
+		err := p.SQL.QueryRow(t.Context(), "SELECT wal_status = 'lost' FROM pg_replication_slots WHERE slot_name = $1", p.Legacy.CaptureName()).Scan(&lost)
+		return err == nil && lost
+	})
+	r.start()
+	var gone *capture.LostError
+	if err := r.fails(); !errors.As(err, &gone) || !strings.Contains(err.Error(), "idle_replication_slot_timeout") {
+		t.Fatal(err)
+	}
+	r.again()
 }

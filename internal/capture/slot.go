@@ -29,10 +29,23 @@ type slot struct {
 	alien     string // why it can't be the migration's; ""
 	active    int32  // the process that reads it; 0: none
 	status    string // wal_status: reserved, extended, unreserved, lost
+	reason    string // why the server has invalidated it, where that is shown (since 17); ""
 	confirmed pglogrepl.LSN
 	held      int64 // bytes of log that are kept for it
 	behind    int64 // bytes of log that capture has not confirmed
 	safe      int64 // bytes until it is invalidated; -1: no limit
+}
+
+// invalidated is why the server gives nothing of the slot any more.
+func (s slot) invalidated(name string) string {
+	switch s.reason {
+	case "", "wal_removed":
+		return "the server has removed log that the slot " + name + " needed (max_slot_wal_keep_size)"
+	case "idle_timeout":
+		return "the server has invalidated the slot " + name + ", which nothing had read for so long (idle_replication_slot_timeout)"
+	default:
+		return "the server has invalidated the slot " + name + " (" + s.reason + ")"
+	}
 }
 
 func readSlot(ctx context.Context, legacy *postgres.Legacy) (s slot, err error) {
@@ -42,9 +55,9 @@ func readSlot(ctx context.Context, legacy *postgres.Legacy) (s slot, err error) 
 		            WHEN plugin IS DISTINCT FROM 'pgoutput' THEN 'its plugin is another one' ELSE '' END,
 		       coalesce(active_pid, 0), coalesce(wal_status, 'lost'), confirmed_flush_lsn::text,
 		       coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::int8, coalesce(safe_wal_size, -1),
-		       coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn), 0)::int8
-		FROM pg_replication_slots WHERE slot_name = $1`, legacy.CaptureName()).
-		Scan(&s.alien, &s.active, &s.status, &confirmed, &s.held, &s.safe, &s.behind)
+		       coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn), 0)::int8, coalesce(to_jsonb(s) ->> 'invalidation_reason', '')
+		FROM pg_replication_slots s WHERE slot_name = $1`, legacy.CaptureName()).
+		Scan(&s.alien, &s.active, &s.status, &confirmed, &s.held, &s.safe, &s.behind, &s.reason)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return slot{}, nil
 	}
@@ -84,17 +97,19 @@ func checkTable(ctx context.Context, legacy *postgres.Legacy) error {
 	name, oid := legacy.CaptureTable()
 	var level, without string
 	var version int
-	var messages bool
+	var forbidden string
 	err := legacy.Pool().QueryRow(ctx, `
 		SELECT current_setting('wal_level'), current_setting('server_version_num')::int,
-		       has_function_privilege('pg_logical_emit_message(bool, text, text)', 'EXECUTE'),
+		       coalesce((SELECT p.oid::regprocedure::text FROM pg_proc p -- since 17 it has another argument, with a default
+		           WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.proname = 'pg_logical_emit_message' AND p.proargtypes[2] = 'text'::regtype
+		             AND NOT has_function_privilege(p.oid, 'EXECUTE') LIMIT 1), ''),
 		       coalesce((SELECT string_agg(format('%I.%I', n.nspname, c.relname), ', ' ORDER BY c.oid)
 		FROM (SELECT $1::oid AS oid UNION SELECT relid::oid FROM pg_partition_tree($1::oid::regclass)) AS tree
 		JOIN pg_class c ON c.oid = tree.oid JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind = 'r' AND (c.relreplident = 'n'
 		   OR c.relreplident = 'd' AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate)
 		   OR c.relreplident = 'i' AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident))), '')`, oid).
-		Scan(&level, &version, &messages, &without)
+		Scan(&level, &version, &forbidden, &without)
 	switch {
 	case err != nil:
 		return fmt.Errorf("check whether changes of legacy table %s can be captured: %w", name, err)
@@ -104,8 +119,8 @@ func checkTable(ctx context.Context, legacy *postgres.Legacy) error {
 		return hint.Errorf(hint.Hint{Text: "upgrade legacy's server"}, "legacy's server is PostgreSQL %d: change capture needs 14 or later, which puts markers into the stream", version/10000)
 	case level != "logical" && version < 190000:
 		return hint.Errorf(hint.Hint{Text: "ALTER SYSTEM SET wal_level = logical, and restart legacy's server"}, "wal_level of legacy's server is %s: changes can't be captured", level)
-	case !messages:
-		return hint.Errorf(hint.Hint{Text: "GRANT EXECUTE ON FUNCTION pg_logical_emit_message(bool, text, text) TO the role"}, "this role may not write markers into legacy's log")
+	case forbidden != "":
+		return hint.Errorf(hint.Hint{Text: "GRANT EXECUTE ON FUNCTION " + forbidden + " TO the role"}, "this role may not write markers into legacy's log")
 	case without != "":
 		return hint.Errorf(hint.Hint{Text: "ALTER TABLE ... REPLICA IDENTITY FULL, or give each a primary key"},
 			"no replica identity: %s. If the table were published, PostgreSQL would refuse the application's updates and deletes", without)
@@ -217,7 +232,7 @@ func intact(ctx context.Context, legacy *postgres.Legacy, p Progress) (s slot, e
 	case s.alien != "":
 		return s, lost("the replication slot " + p.Slot + " is not the migration's: " + s.alien)
 	case s.status == "lost":
-		return s, lost("the server has removed log that the slot " + p.Slot + " needed (max_slot_wal_keep_size)")
+		return s, lost(s.invalidated(p.Slot))
 	case replaced:
 		name, _ := legacy.CaptureTable()
 		return s, lost("another table has the name " + name + " now, and its changes were not published")
