@@ -133,7 +133,7 @@ path() { # SERVER
 
 suites() { # SERVER
 	case $1 in
-	postgres-*) echo ./store/postgres ./internal/capture ./internal/state/... ./internal/backfill ./internal/control ./reconcile ./internal/test/cases ./internal/test/zoo ;;
+	postgres-*) echo ./store/postgres ./internal/capture ./internal/daemon ./internal/state/... ./internal/backfill ./internal/control ./reconcile ./internal/test/cases ./internal/test/zoo ;;
 	*) echo ./store/redis ./internal/backfill ./reconcile ./internal/test/cases ;;
 	esac
 }
