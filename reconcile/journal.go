@@ -9,7 +9,7 @@ import (
 
 const (
 	journalPage = 5000
-	// journalBatch keys are repaired at a time, and so many of a page beside each other.
+	// A page is repaired in batches of journalBatch keys, beside each other as far as the store's sessions reach.
 	journalBatch = 500
 	// journalLocked rows of legacy are read under their locks at a time: their writers wait meanwhile.
 	journalLocked = 250

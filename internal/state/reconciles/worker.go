@@ -109,7 +109,7 @@ func (c *workerPool) work(ctx context.Context, woken *river.Job[jobArgs]) error 
 		// fetch the job again each time.
 		c.leave()
 		return river.JobSnooze(queueRetry)
-	case errors.Is(err, errPaused): // the queue is too, once its processes have heard of it
+	case errors.Is(err, errPaused): // the queue is too, once its processes are notified
 		return river.JobSnooze(queueRetry)
 	case err != nil:
 		c.log().Warn("taking a job failed", "run", woken.Args.Run, "job", woken.Args.Number, "error", err, hint.Attr(err))
